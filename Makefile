@@ -1,0 +1,25 @@
+.DEFAULT_GOAL := help
+.PHONY: help run test bench day check
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+run: ## the whole system: servers, API, consumer, a demo key; Ctrl-C ends it, the data stays
+	@dev/run
+
+test: ## every test, on servers of its own
+	@dev/prerequisites
+	@dev/stack exec -- cargo test --workspace --locked
+
+check: ## formatting, lints, shell scripts, docs
+	@dev/prerequisites
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@dev/shellcheck
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked
+
+bench: ## the figures of docs/benchmarks.md, on servers of its own
+	@bench/run
+
+day: ## a day of a realistic pipeline through a running "make run"
+	@bench/day
