@@ -1,0 +1,136 @@
+//! The command line. `--help` is the reference.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand};
+use leads_shared::topic;
+
+/// Projects the log of leads into PostgreSQL.
+///
+/// Any librdkafka property can be set as `KAFKA_<PROPERTY_WITH_UNDERSCORES>`, such as
+/// `KAFKA_SECURITY_PROTOCOL=SASL_SSL`; those that would break a promise are refused by name.
+///
+/// Exit codes: 0 done; 1 the check or the work failed; 2 wrong usage or configuration.
+#[derive(Debug, Parser)]
+#[command(name = "leads-consumer", version)]
+pub struct Cli {
+    /// What to log: a level, or directives such as `info,librdkafka=debug`.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", global = true)]
+    pub log_level: String,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Project events into the read model until stopped.
+    Run(RunArgs),
+    /// Bring the database's schema to this version. Safe to run twice, and by several at once.
+    Migrate(DatabaseArgs),
+    /// Create the topics, or check those that are there. Never changes an existing topic.
+    Topics(TopicsArgs),
+}
+
+/// How to reach PostgreSQL.
+#[derive(Debug, Args)]
+pub struct DatabaseArgs {
+    /// Where the read model is: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. `?sslmode=` takes
+    /// disable, prefer (the default), require, verify-ca and verify-full; from require on the
+    /// server's certificate is verified, against the system's authorities or `&sslrootcert=FILE`.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: String,
+    /// Trusted certificates (PEM) for PostgreSQL, unless the URL has `sslrootcert`.
+    #[arg(long, env = "PGSSLROOTCERT")]
+    pub database_root_cert: Option<std::path::PathBuf>,
+}
+
+/// How to reach Kafka, and which topic holds the log.
+#[derive(Debug, Args)]
+pub struct KafkaArgs {
+    /// Kafka brokers to start from: `host:port`, comma-separated.
+    #[arg(long, env = "KAFKA_BROKERS")]
+    pub kafka_brokers: String,
+    /// The topic of events; dead letters go to `<topic>.dlq`.
+    #[arg(long, env = "LEADS_TOPIC", default_value = topic::EVENTS)]
+    pub leads_topic: String,
+}
+
+/// Settings of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// How to reach Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// How to reach PostgreSQL.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The group whose members share the partitions.
+    #[arg(long, env = "CONSUMER_GROUP", default_value = "leads-projection")]
+    pub consumer_group: String,
+    /// Where /metrics, /livez and /readyz are served.
+    #[arg(long, env = "METRICS_LISTEN", default_value = "0.0.0.0:9465")]
+    pub metrics_listen: SocketAddr,
+    /// Most records a transaction.
+    #[arg(long, env = "BATCH_MAX_RECORDS", default_value = "10000",
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub batch_max_records: u32,
+    /// Most bytes of records a transaction, such as 8MiB.
+    #[arg(long, env = "BATCH_MAX_BYTES", default_value = "8MiB", value_parser = parse_size)]
+    pub batch_max_bytes: usize,
+}
+
+/// Settings of `topics`.
+#[derive(Debug, Args)]
+pub struct TopicsArgs {
+    /// How to reach Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// The topic of API keys.
+    #[arg(long, env = "LEADS_ACCESS_TOPIC", default_value = topic::ACCESS)]
+    pub leads_access_topic: String,
+    /// Partitions of a new events topic. Fixed for its life: growing it would move keys.
+    #[arg(long, env = "TOPIC_PARTITIONS", default_value_t = topic::DEFAULT_PARTITIONS,
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub partitions: u32,
+    /// Replicas of new topics; -1 is the broker's default.
+    #[arg(long, env = "TOPIC_REPLICATION", default_value_t = -1, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(-1..=100))]
+    pub replication_factor: i32,
+}
+
+/// Reads a number of bytes with an optional unit: `B`, `KiB`, `MiB`, `GiB`.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" | "B" => Some(1),
+        "KiB" => Some(1024),
+        "MiB" => Some(1024 * 1024),
+        "GiB" => Some(1024 * 1024 * 1024),
+        _ => None,
+    };
+    let number = digits.parse::<usize>().ok().filter(|number| *number > 0);
+    let size = number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    size.ok_or_else(|| "expected a size such as 512KiB or 8MiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("8MiB"), Ok(8 * 1024 * 1024));
+        assert_eq!(parse_size("100"), Ok(100));
+        for wrong in ["", "MiB", "0", "8MB", "-1", "8 MiB", "99999999999999GiB"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

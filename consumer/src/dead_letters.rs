@@ -1,0 +1,180 @@
+//! The export of dead letters: from the table, where each is exactly once, to the topic, where each
+//! is at least once. Readers of the topic tell doubles by `dlq_partition` and `dlq_offset`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use leads_shared::{Timestamp, topic};
+use tokio::sync::{Notify, watch};
+use tokio_postgres::{Client, Row};
+
+use crate::config::Database;
+use crate::source::client::Kafka;
+use crate::source::producer::{Outgoing, Producer};
+use crate::telemetry;
+
+/// How many are exported at a time; each can be half a megabyte.
+const AT_ONCE: i64 = 50;
+const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// An export failed; it is tried again.
+#[derive(Debug, thiserror::Error)]
+enum ExportError {
+    #[error("{}", crate::failure::describe(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    #[error("Kafka: {0}")]
+    Kafka(String),
+}
+
+/// Exports what waits, whenever it is told to, until `stop` turns true. Prunes old precondition
+/// failures now and then, on the same connection.
+pub async fn run(
+    database: &Database,
+    kafka: &Kafka,
+    topic: &str,
+    told: &Notify,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut backoff = Duration::ZERO;
+    while !*stop.borrow() {
+        let next = match export_and_prune(database, kafka, topic).await {
+            Ok(()) => {
+                backoff = Duration::ZERO;
+                PRUNE_INTERVAL
+            }
+            Err(error) => {
+                if backoff.is_zero() {
+                    tracing::warn!(%error, "exporting dead letters failed; it is tried again");
+                }
+                backoff = (backoff * 2).clamp(Duration::from_millis(250), LONGEST_BACKOFF);
+                backoff
+            }
+        };
+        tokio::select! {
+            _ = stop.changed() => {}
+            () = told.notified(), if backoff.is_zero() => {}
+            () = tokio::time::sleep(next) => {}
+        }
+    }
+}
+
+async fn export_and_prune(
+    database: &Database,
+    kafka: &Kafka,
+    topic: &str,
+) -> Result<(), ExportError> {
+    let mut config = database.config.clone();
+    config.application_name("leads-consumer dead letters");
+    let (client, connection) = config.connect(database.tls.clone()).await?;
+    let connection = tokio::spawn(connection);
+    let result = async {
+        client
+            .batch_execute(
+                "SET statement_timeout = '20s'; SET idle_in_transaction_session_timeout = '10s'",
+            )
+            .await?;
+        export(&client, kafka, topic).await?;
+        prune(&client).await
+    };
+    let result = result.await;
+    drop(client);
+    let _ = connection.await;
+    result
+}
+
+async fn export(client: &Client, kafka: &Kafka, topic: &str) -> Result<(), ExportError> {
+    let waiting = pending(client, topic).await?;
+    if waiting == 0 {
+        return Ok(());
+    }
+    let producer = Producer::new(kafka).map_err(ExportError::Kafka)?;
+    while export_some(client, &producer, topic).await? {}
+    let exported = waiting - pending(client, topic).await?;
+    tracing::info!(exported, "dead letters exported");
+    Ok(())
+}
+
+async fn pending(client: &Client, topic: &str) -> Result<i64, ExportError> {
+    let query = "SELECT count(*) FROM dead_letters WHERE topic = $1 AND exported_at IS NULL";
+    let count: i64 = client.query_one(query, &[&topic]).await?.try_get(0)?;
+    telemetry::set_dead_letters_pending(count);
+    Ok(count)
+}
+
+/// Exports the next few; whether there were any. Rows that another member is exporting are locked
+/// and passed over.
+async fn export_some(
+    client: &Client,
+    producer: &Producer,
+    topic: &str,
+) -> Result<bool, ExportError> {
+    client.batch_execute("BEGIN").await?;
+    let rows = client
+        .query(
+            "SELECT partition, \"offset\", reason, error, record_key, record_value, header_names,
+                 header_values, dead_at
+             FROM dead_letters WHERE topic = $1 AND exported_at IS NULL
+             ORDER BY dead_at, partition, \"offset\" LIMIT $2 FOR UPDATE SKIP LOCKED",
+            &[&topic, &AT_ONCE],
+        )
+        .await?;
+    let records: Vec<Outgoing> =
+        rows.iter().map(|row| outgoing(row, topic)).collect::<Result<_, _>>()?;
+    let results = producer.send_all(&topic::dead_letters(topic), &records).await;
+    let (mut partitions, mut offsets) = (Vec::<i32>::new(), Vec::<i64>::new());
+    for (row, result) in rows.iter().zip(&results) {
+        if result.is_ok() {
+            partitions.push(row.try_get(0)?);
+            offsets.push(row.try_get(1)?);
+        }
+    }
+    client
+        .execute(
+            "UPDATE dead_letters AS d SET exported_at = now()
+             FROM UNNEST($2::int[], $3::bigint[]) AS e (partition, \"offset\")
+             WHERE d.topic = $1 AND d.partition = e.partition AND d.\"offset\" = e.\"offset\"",
+            &[&topic, &partitions, &offsets],
+        )
+        .await?;
+    client.batch_execute("COMMIT").await?;
+    match results.into_iter().find_map(Result::err) {
+        Some(error) => Err(ExportError::Kafka(error)),
+        None => Ok(!rows.is_empty()),
+    }
+}
+
+/// The record as it was, with why and where it was set aside.
+fn outgoing(row: &Row, topic: &str) -> Result<Outgoing, tokio_postgres::Error> {
+    let (partition, offset): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let (reason, error): (String, String) = (row.try_get(2)?, row.try_get(3)?);
+    let names: Vec<String> = row.try_get(6)?;
+    let values: Vec<Option<Vec<u8>>> = row.try_get(7)?;
+    let dead_at: DateTime<Utc> = row.try_get(8)?;
+    let mut headers: Vec<_> = names.into_iter().zip(values).collect();
+    for (name, value) in [
+        ("dlq_reason", reason),
+        ("dlq_error", error),
+        ("dlq_topic", topic.to_owned()),
+        ("dlq_partition", partition.to_string()),
+        ("dlq_offset", offset.to_string()),
+        ("dlq_time", Timestamp::from(dead_at).to_string()),
+    ] {
+        headers.push((name.to_owned(), Some(value.into_bytes())));
+    }
+    Ok(Outgoing { key: row.try_get(4)?, value: row.try_get(5)?, headers })
+}
+
+/// The API asks for precondition failures while it waits for an update; a day is plenty.
+async fn prune(client: &Client) -> Result<(), ExportError> {
+    client
+        .execute(
+            "DELETE FROM precondition_failures WHERE event_id IN
+                 (SELECT event_id FROM precondition_failures
+                  WHERE occurred_at < now() - interval '24 hours'
+                  ORDER BY occurred_at LIMIT 10000)",
+            &[],
+        )
+        .await?;
+    Ok(())
+}

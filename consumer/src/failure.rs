@@ -1,0 +1,148 @@
+//! What to do about a failure: by SQLSTATE and kind, in one place.
+//!
+//! It is the world (retry for ever), the record (set it aside), or us (halt).
+
+use std::error::Error as _;
+
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+/// The projection can't go on, and going on by itself would lose or double something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}; {cure}")]
+pub struct Halt {
+    /// What happened.
+    pub cause: String,
+    /// What to do about it.
+    pub cure: String,
+}
+
+impl Halt {
+    /// Cause and cure, a clause each.
+    pub fn new(cause: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { cause: cause.into(), cure: cure.into() }
+    }
+}
+
+/// What to do about a failed statement or connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Someone else moved the offsets on: forget what was read and look again.
+    Fenced,
+    /// The world's fault: try again until it works.
+    Retry {
+        /// The class, for a metric's label.
+        cause: &'static str,
+        /// In words.
+        error: String,
+    },
+    /// One of the records can't be stored, whoever tries.
+    Data {
+        /// In words that quote nothing of it.
+        error: String,
+    },
+    /// Anything else.
+    Halt(Halt),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        classify(&error)
+    }
+}
+
+/// Decides about an error of tokio-postgres.
+pub fn classify(error: &Error) -> Failure {
+    let Some(db) = error.as_db_error() else {
+        return without_code(error);
+    };
+    let code = db.code();
+    let retry = |cause| Failure::Retry { cause, error: describe(error) };
+    match (code.code().get(..2).unwrap_or_default(), code) {
+        // Two writers of one lead, for a record on the wrong partition: the next look finds it.
+        (_, &SqlState::UNIQUE_VIOLATION) if db.table() == Some("leads") => retry("conflict"),
+        // Nested too deep, too long for an index: the record's, and 54 has nothing else for us.
+        (_, &SqlState::STATEMENT_TOO_COMPLEX | &SqlState::PROGRAM_LIMIT_EXCEEDED)
+        | ("22" | "23", _) => Failure::Data { error: describe(error) },
+        ("08", _) => retry("connection"),
+        ("40", _) => retry("conflict"),
+        ("53", _) => retry("resources"),
+        (_, &SqlState::QUERY_CANCELED) => retry("timeout"),
+        ("57", _) => retry("shutdown"),
+        ("58", _) => retry("system"),
+        (_, &SqlState::LOCK_NOT_AVAILABLE) => retry("lock"),
+        // 25P03 and 25P04: the session idled in its transaction, or took too long; 25006: a
+        // failover is under way and this server does not write.
+        (
+            _,
+            &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT | &SqlState::READ_ONLY_SQL_TRANSACTION,
+        ) => retry("timeout"),
+        _ if code.code() == "25P04" => retry("timeout"),
+        ("28", _) => halt(error, "check user and password in DATABASE_URL"),
+        ("3D", _) => halt(error, "create the database, or check its name in DATABASE_URL"),
+        (_, &SqlState::INSUFFICIENT_PRIVILEGE) => {
+            halt(error, "grant the user of DATABASE_URL the tables of the read model")
+        }
+        ("42", _) => halt(error, "run `leads-consumer migrate` of this version"),
+        _ => halt(error, "see PostgreSQL's log; the projection goes on where it stood"),
+    }
+}
+
+fn halt(error: &Error, cure: &str) -> Failure {
+    Failure::Halt(Halt::new(format!("PostgreSQL refused: {}", describe(error)), cure))
+}
+
+/// Errors without a SQLSTATE come from the connection, but for those of our own encoding.
+fn without_code(error: &Error) -> Failure {
+    const OURS: &[&str] = &[
+        "error serializing",
+        "error deserializing",
+        "error encoding",
+        "query returned",
+        "invalid column",
+        "expected ",
+    ];
+    let text = error.to_string();
+    if OURS.iter().any(|start| text.starts_with(start)) {
+        return Failure::Halt(Halt::new(
+            format!("a statement could not be written or read: {}", describe(error)),
+            "this is a defect of leads-consumer; please report it",
+        ));
+    }
+    Failure::Retry { cause: "connection", error: describe(error) }
+}
+
+/// An error in words that quote nothing of a record: what PostgreSQL says of values does.
+pub fn describe(error: &Error) -> String {
+    let Some(db) = error.as_db_error() else {
+        return match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+    };
+    let code = db.code().code();
+    if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) {
+        let place = [db.table(), db.column(), db.constraint()];
+        let place: Vec<_> = place.into_iter().flatten().collect();
+        let place =
+            if place.is_empty() { String::new() } else { format!(" at {}", place.join(", ")) };
+        format!("PostgreSQL refuses the value: {}{place} (SQLSTATE {code})", words(db.code()))
+    } else {
+        format!("{} (SQLSTATE {code})", db.message())
+    }
+}
+
+fn words(code: &SqlState) -> &'static str {
+    match *code {
+        SqlState::UNTRANSLATABLE_CHARACTER => "a character that text can't hold, such as \\u0000",
+        SqlState::CHARACTER_NOT_IN_REPERTOIRE => "bytes that are not UTF-8",
+        SqlState::NUMERIC_VALUE_OUT_OF_RANGE => "a number out of range",
+        SqlState::INVALID_TEXT_REPRESENTATION => "JSON that jsonb does not take",
+        SqlState::STRING_DATA_RIGHT_TRUNCATION => "a text that is too long",
+        SqlState::STATEMENT_TOO_COMPLEX => "JSON that is nested too deep",
+        SqlState::PROGRAM_LIMIT_EXCEEDED => "a value beyond a limit of PostgreSQL's",
+        SqlState::CHECK_VIOLATION => "a check constraint",
+        SqlState::NOT_NULL_VIOLATION => "a null where there must be a value",
+        _ => "see the SQLSTATE",
+    }
+}

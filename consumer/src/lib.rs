@@ -1,0 +1,21 @@
+//! Projects the log of leads into PostgreSQL.
+//!
+//! The way of a record: [`source`] (Kafka) → [`worker`] (the loop) → [`projection`] (decode, fold) →
+//! [`store`] (offsets and rows, one transaction) → PostgreSQL. What fails is classed by [`failure`];
+//! what can't be projected is exported by [`dead_letters`].
+
+pub mod cli;
+pub mod config;
+pub mod dead_letters;
+pub mod failure;
+pub mod health;
+pub mod migrate;
+pub mod probes;
+pub mod projection;
+pub mod record;
+pub mod run;
+pub mod source;
+pub mod store;
+pub mod telemetry;
+pub mod topics;
+pub mod worker;

@@ -1,0 +1,136 @@
+//! Wires the commands to the process: arguments, signals, exit codes.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use leads_consumer::cli::{Cli, Command, DatabaseArgs, TopicsArgs};
+use leads_consumer::config::{self, ConfigError, RunConfig};
+use leads_consumer::run::{self, RunError};
+use leads_consumer::source::admin::{Admin, AdminError};
+use leads_consumer::{migrate, telemetry, topics};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+/// Why the process ends with another code than 0.
+enum Exit {
+    Config(String),
+    Failed(String),
+    /// It has been logged.
+    Halted,
+}
+
+impl From<ConfigError> for Exit {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+#[actix_web::main]
+async fn main() -> ExitCode {
+    let Cli { log_level, command } = Cli::parse();
+    let filter = match EnvFilter::builder()
+        .parse(format!("refinery_core=warn,actix_server=warn,{log_level}"))
+    {
+        Ok(filter) => filter,
+        Err(error) => return end(Exit::Config(format!("LOG_LEVEL: {error}"))),
+    };
+    let result = match command {
+        Command::Run(args) => {
+            telemetry::start_logs(filter);
+            match RunConfig::new(args, std::env::vars()) {
+                Ok(config) => Box::pin(project(config)).await,
+                Err(error) => Err(error.into()),
+            }
+        }
+        Command::Migrate(args) => migrate(&args).await,
+        Command::Topics(args) => topics(&args).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => end(exit),
+    }
+}
+
+fn end(exit: Exit) -> ExitCode {
+    match exit {
+        Exit::Config(why) => {
+            eprintln!("leads-consumer: {why}");
+            ExitCode::from(2)
+        }
+        Exit::Failed(why) => {
+            eprintln!("leads-consumer: {why}");
+            ExitCode::from(1)
+        }
+        Exit::Halted => ExitCode::from(1),
+    }
+}
+
+async fn project(config: RunConfig) -> Result<(), Exit> {
+    let (sender, stop) = watch::channel(false);
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        return Err(Exit::Failed("signals can't be received".to_owned()));
+    };
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tracing::info!("stopping; a second signal ends at once");
+        let _ = sender.send(true);
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        std::process::exit(130);
+    });
+    match Box::pin(run::run(config, stop)).await {
+        Ok(()) => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Err(RunError::Config(why)) => Err(Exit::Config(why)),
+        Err(RunError::Halt(halt)) => {
+            tracing::error!(cause = halt.cause, cure = halt.cure, "the projection halts");
+            Err(Exit::Halted)
+        }
+    }
+}
+
+async fn migrate(args: &DatabaseArgs) -> Result<(), Exit> {
+    let database = config::database(args)?;
+    match migrate::migrate(&database).await {
+        Ok(applied) if applied.is_empty() => println!("the schema is up to date"),
+        Ok(applied) => applied.iter().for_each(|migration| println!("applied {migration}")),
+        Err(error) => return Err(Exit::Failed(error.to_string())),
+    }
+    Ok(())
+}
+
+async fn topics(args: &TopicsArgs) -> Result<(), Exit> {
+    let TopicsArgs { kafka, leads_access_topic, partitions, replication_factor } = args;
+    if let Err(why) = config::topic_name(leads_access_topic) {
+        return Err(Exit::Config(format!("LEADS_ACCESS_TOPIC: {why}")));
+    }
+    let admin =
+        Admin::new(&config::kafka(kafka, std::env::vars())?).map_err(|error| explain(&error))?;
+    let mut wrong = 0;
+    for spec in topics::specs(&kafka.leads_topic, leads_access_topic, *partitions) {
+        let outcome = topics::ensure(&admin, &spec, *replication_factor)
+            .await
+            .map_err(|error| explain(&error))?;
+        println!("{}", outcome.line);
+        for violation in &outcome.violations {
+            eprintln!("leads-consumer: {violation}");
+        }
+        wrong += outcome.violations.len();
+    }
+    match wrong {
+        0 => Ok(()),
+        _ => Err(Exit::Failed(format!("{wrong} settings would break a promise"))),
+    }
+}
+
+fn explain(error: &AdminError) -> Exit {
+    match error {
+        AdminError::Settings(_) => Exit::Config(error.to_string()),
+        AdminError::Unavailable(_) | AdminError::Refused(_) => {
+            Exit::Failed(format!("{error}; is KAFKA_BROKERS right?"))
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The poll thread: a member of the group that reads from where it is told to.
+//!
+//! librdkafka runs the rebalance callback synchronously on the thread that polls. It must neither
+//! wait for PostgreSQL nor stop polling (`max.poll.interval.ms`). So a partition that the group
+//! assigns is only noted in the callback: the incremental assign is answered with an empty list.
+//! The partition joins the fetched ones when the worker has its offset from PostgreSQL and sends
+//! [`Command::Position`]. The group's own offsets are never asked for.
+
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc as std_mpsc;
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaResult;
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+
+use super::client::{Kafka, Trouble};
+use super::member::Member;
+use super::{Command, Event, Position};
+use crate::record::{Chunk, Place};
+
+/// A chunk is closed at this size, or when nothing more is there.
+const CHUNK_BYTES: usize = 512 * 1024;
+const CHUNK_RECORDS: usize = 2_000;
+/// How many chunks may wait for the worker.
+const CHUNKS_WAITING: usize = 24;
+/// How long the worker may leave us waiting before partitions are paused and polling goes on.
+const PATIENCE: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(50);
+
+/// The worker's end of the poll thread.
+#[derive(Debug)]
+pub struct Source {
+    /// What happens, in order.
+    pub events: mpsc::UnboundedReceiver<Event>,
+    /// What is read.
+    pub records: Records,
+    commands: std_mpsc::Sender<Command>,
+}
+
+/// The records read, in chunks. Taking one tells the poll thread that there is room.
+#[derive(Debug)]
+pub struct Records {
+    chunks: mpsc::Receiver<Chunk>,
+    poller: Thread,
+}
+
+impl Records {
+    /// The next chunk; cancel-safe. `None` when the thread has ended.
+    pub async fn next(&mut self) -> Option<Chunk> {
+        let chunk = self.chunks.recv().await;
+        self.poller.unpark();
+        chunk
+    }
+
+    /// The next chunk if it is there.
+    pub fn try_next(&mut self) -> Option<Chunk> {
+        let chunk = self.chunks.try_recv().ok();
+        self.poller.unpark();
+        chunk
+    }
+}
+
+impl Source {
+    /// Joins `group` for `topic` and starts the thread. The handle ends after [`Command::Close`].
+    ///
+    /// # Errors
+    /// The settings are wrong, in librdkafka's words.
+    pub fn start(
+        kafka: &Kafka,
+        topic: &str,
+        group: &str,
+    ) -> Result<(Self, JoinHandle<()>), String> {
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let (chunk_sender, chunks) = mpsc::channel(CHUNKS_WAITING);
+        let (commands, command_receiver) = std_mpsc::channel();
+        let member = Member {
+            topic: topic.to_owned(),
+            events: event_sender,
+            partitions: Mutex::default(),
+            trouble: Trouble::default(),
+            away: AtomicBool::default(),
+        };
+        let consumer = create(kafka, group, member).map_err(|error| error.to_string())?;
+        let poller = Poller {
+            consumer,
+            chunks: chunk_sender,
+            commands: command_receiver,
+            chunk: Chunk::default(),
+            stalled: None,
+            paused: false,
+        };
+        let thread = thread::Builder::new()
+            .name("kafka-poll".to_owned())
+            .spawn(move || poller.run())
+            .map_err(|error| error.to_string())?;
+        let records = Records { chunks, poller: thread.thread().clone() };
+        let source = Self { events, records, commands };
+        Ok((source, thread))
+    }
+
+    /// Asks the thread for something. It looks every 50 ms at least.
+    pub fn send(&self, command: Command) {
+        // A thread that has ended has said so by an event.
+        let _ = self.commands.send(command);
+        self.records.poller.unpark();
+    }
+}
+
+fn create(kafka: &Kafka, group: &str, member: Member) -> KafkaResult<BaseConsumer<Member>> {
+    let defaults = [
+        // A killed member is replaced after this; the broker's own lower bound is 6 s.
+        ("session.timeout.ms", "6000"),
+        ("heartbeat.interval.ms", "1500"),
+        ("queued.max.messages.kbytes", "16384"),
+        ("queued.min.messages", "50000"),
+        ("fetch.message.max.bytes", "1048576"),
+        ("fetch.max.bytes", "8388608"),
+        ("fetch.error.backoff.ms", "100"),
+        // The default second would be a pause in every drain that fills the queue.
+        ("fetch.queue.backoff.ms", "20"),
+        ("topic.metadata.refresh.interval.ms", "30000"),
+        ("check.crcs", "true"),
+    ];
+    let fixed = [
+        ("group.id", group),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "error"),
+        ("allow.auto.create.topics", "false"),
+        ("enable.partition.eof", "false"),
+        ("statistics.interval.ms", "1000"),
+    ];
+    let topic = member.topic.clone();
+    let consumer: BaseConsumer<Member> =
+        kafka.config(&defaults, &fixed).create_with_context(member)?;
+    consumer.subscribe(&[&topic])?;
+    Ok(consumer)
+}
+
+struct Poller {
+    consumer: BaseConsumer<Member>,
+    chunks: mpsc::Sender<Chunk>,
+    commands: std_mpsc::Receiver<Command>,
+    chunk: Chunk,
+    /// Since when the worker has had no room for the chunk.
+    stalled: Option<Instant>,
+    paused: bool,
+}
+
+impl Poller {
+    fn run(mut self) {
+        loop {
+            while let Ok(command) = self.commands.try_recv() {
+                match command {
+                    Command::Position(positions) => self.position(&positions),
+                    Command::Commit(offsets) => self.commit(&offsets, CommitMode::Async),
+                    // Dropping the consumer leaves the group; its revoke finds the worker gone.
+                    Command::Close(offsets) => return self.commit(&offsets, CommitMode::Sync),
+                }
+            }
+            if self.stalled.is_some() {
+                self.wait_for_room();
+            } else {
+                self.fetch();
+            }
+        }
+    }
+
+    /// Waits for a record, takes what else is there, hands it on.
+    fn fetch(&mut self) {
+        let mut wait = POLL;
+        while self.chunk.len() < CHUNK_RECORDS && self.chunk.size() < CHUNK_BYTES {
+            match self.consumer.poll(wait) {
+                Some(Ok(message)) => take(&mut self.chunk, self.consumer.context(), &message),
+                // The error callback has seen it.
+                Some(Err(_)) => {}
+                None => break,
+            }
+            wait = Duration::ZERO;
+        }
+        self.hand_on();
+    }
+
+    fn hand_on(&mut self) {
+        if self.chunk.is_empty() {
+            return;
+        }
+        match self.chunks.try_send(std::mem::take(&mut self.chunk)) {
+            Ok(()) => {
+                self.stalled = None;
+                self.pause(false);
+            }
+            Err(mpsc::error::TrySendError::Full(chunk)) => {
+                self.chunk = chunk;
+                self.stalled.get_or_insert_with(Instant::now);
+            }
+            // The worker is gone and Close is on its way.
+            Err(mpsc::error::TrySendError::Closed(_)) => self.stalled = None,
+        }
+    }
+
+    /// The worker takes long: wait for it, but not so long that the group takes us for dead.
+    fn wait_for_room(&mut self) {
+        if self.paused || self.stalled.is_some_and(|since| since.elapsed() >= PATIENCE) {
+            self.pause(true);
+            // What pausing did not catch joins the chunk.
+            if let Some(Ok(message)) = self.consumer.poll(POLL) {
+                take(&mut self.chunk, self.consumer.context(), &message);
+            }
+        } else {
+            thread::park_timeout(Duration::from_millis(20));
+        }
+        self.hand_on();
+    }
+
+    fn pause(&mut self, pause: bool) {
+        if !pause && !self.paused {
+            return;
+        }
+        let member = self.consumer.context();
+        let positioned: Vec<i32> = member
+            .partitions()
+            .iter()
+            .filter_map(|(partition, epoch)| epoch.map(|_| *partition))
+            .collect();
+        let list = member.list(positioned);
+        let result = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        match result {
+            Ok(()) => self.paused = pause,
+            Err(error) => tracing::debug!(%error, pause, "pausing failed"),
+        }
+    }
+
+    fn position(&mut self, positions: &[Position]) {
+        let member = self.consumer.context();
+        let mut leave = BTreeSet::new();
+        let mut join = TopicPartitionList::new();
+        for position in positions {
+            // Revoked while the command was under way: not ours any more.
+            let mut ours = member.partitions();
+            let Some(epoch) = ours.get_mut(&position.partition) else { continue };
+            if epoch.replace(position.epoch).is_some() {
+                leave.insert(position.partition);
+            }
+            let offset = Offset::Offset(position.offset);
+            if let Err(error) = join.add_partition_offset(&member.topic, position.partition, offset)
+            {
+                tracing::error!(%error, ?position, "an offset that can't be");
+            }
+        }
+        let result = if leave.is_empty() {
+            Ok(())
+        } else {
+            self.consumer.incremental_unassign(&member.list(leave))
+        };
+        if let Err(error) = result.and_then(|()| self.consumer.incremental_assign(&join)) {
+            member.fail(format!("positioning partitions failed: {error}"), "start it again");
+        }
+    }
+
+    fn commit(&self, offsets: &[(i32, i64)], mode: CommitMode) {
+        let member = self.consumer.context();
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            if member.partitions().contains_key(partition) {
+                let _ =
+                    list.add_partition_offset(&member.topic, *partition, Offset::Offset(*offset));
+            }
+        }
+        if list.count() > 0
+            && let Err(error) = self.consumer.commit(&list, mode)
+        {
+            tracing::debug!(%error, "the group's offsets, kept for lag tools, were not committed");
+        }
+    }
+}
+
+fn take(chunk: &mut Chunk, member: &Member, message: &BorrowedMessage<'_>) {
+    let partition = message.partition();
+    let Some(epoch) = member.partitions().get(&partition).copied().flatten() else { return };
+    let place = Place {
+        partition,
+        epoch,
+        offset: message.offset(),
+        time_millis: message.timestamp().to_millis(),
+    };
+    let headers = message.headers();
+    let headers = headers.into_iter().flat_map(|all| (0..all.count()).map(|i| header(all, i)));
+    chunk.push(place, message.key(), message.payload(), headers);
+}
+
+/// rust-rdkafka panics on a header whose name is not UTF-8, which any client can produce. Such a
+/// name is lost, the record isn't.
+fn header(headers: &BorrowedHeaders, index: usize) -> (&str, Option<&[u8]>) {
+    let read = || headers.try_get(index).map(|header| (header.key, header.value));
+    std::panic::catch_unwind(AssertUnwindSafe(read)).ok().flatten().unwrap_or(("\u{fffd}", None))
+}

@@ -1,0 +1,159 @@
+//! Membership of the group: librdkafka's callbacks, which all run on the poll thread.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc as std_mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+use tokio::sync::mpsc;
+
+use super::client::{Trouble, log_line};
+use super::{Event, Statistics};
+
+/// How long a rebalance waits for the worker to finish what it is writing. The offsets in
+/// PostgreSQL fence it anyway; waiting spares the successor the collision.
+const REVOKE_WAIT: Duration = Duration::from_secs(10);
+
+/// Our membership of the group: the callbacks, and which partitions are ours.
+pub(super) struct Member {
+    pub(super) topic: String,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    /// Ours by the group's word; the epoch once positioned. Touched by the poll thread alone: the
+    /// lock is for the type system.
+    pub(super) partitions: Mutex<BTreeMap<i32, Option<u32>>>,
+    pub(super) trouble: Trouble,
+    /// Whether the log has been told that no broker can be used.
+    pub(super) away: AtomicBool,
+}
+
+impl Member {
+    pub(super) fn partitions(&self) -> MutexGuard<'_, BTreeMap<i32, Option<u32>>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn list(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, partition);
+        }
+        list
+    }
+
+    pub(super) fn fail(&self, cause: String, cure: &str) {
+        let _ = self.events.send(Event::Failed { cause, cure: cure.to_owned() });
+    }
+
+    /// Tells once that Kafka is away and why, and that it is back.
+    fn tell(&self, connected: bool) {
+        if connected {
+            self.trouble.over();
+            if self.away.swap(false, Ordering::Relaxed) {
+                tracing::info!("kafka is up");
+            }
+        } else if let Some(cause) = self.trouble.cause()
+            && !self.away.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(cause, "kafka is away: the projection waits for it");
+        }
+    }
+
+    fn assigned(&self, consumer: &BaseConsumer<Self>, partitions: Vec<i32>) -> KafkaResult<()> {
+        self.partitions().extend(partitions.iter().map(|partition| (*partition, None)));
+        consumer.incremental_assign(&TopicPartitionList::new())?;
+        let _ = self.events.send(Event::Assigned(partitions));
+        Ok(())
+    }
+
+    fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: Vec<i32>) -> KafkaResult<()> {
+        let mut positioned = Vec::new();
+        for partition in &partitions {
+            if self.partitions().remove(partition).flatten().is_some() {
+                positioned.push(*partition);
+            }
+        }
+        let (done, wait) = std_mpsc::channel();
+        if self.events.send(Event::Revoked { partitions, done }).is_ok() {
+            // Ends at once when the worker is gone.
+            let _ = wait.recv_timeout(REVOKE_WAIT);
+        }
+        consumer.incremental_unassign(&self.list(positioned))
+    }
+}
+
+impl ClientContext for Member {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.trouble.note(&error, reason);
+        let code = error.rdkafka_error_code();
+        match code {
+            // `auto.offset.reset=error` turns an offset that isn't there into the second of these.
+            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => self.fail(
+                format!(
+                    "topic {} does not hold the offset at which the projection stands: it was \
+                     truncated or recreated ({reason})",
+                    self.topic
+                ),
+                "restore the topic, or let a fresh database be filled from the topic as it is now",
+            ),
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => self.fail(
+                format!("the Kafka client failed for good: {reason}"),
+                "start it again; two instances with the same KAFKA_GROUP_INSTANCE_ID fence each \
+                 other",
+            ),
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::PollExceeded,
+            ) => tracing::error!(%error, "Kafka: {reason}"),
+            _ => tracing::debug!(target: "librdkafka", %error, "{reason}"),
+        }
+    }
+
+    fn stats(&self, statistics: rdkafka::Statistics) {
+        let connected = statistics.brokers.values().any(|broker| broker.state == "UP");
+        self.tell(connected);
+        let in_group = statistics.cgrp.is_some_and(|group| group.join_state == "steady");
+        let ours = self.partitions();
+        let ends = statistics
+            .topics
+            .get(&self.topic)
+            .into_iter()
+            .flat_map(|topic| topic.partitions.values())
+            .filter(|partition| partition.hi_offset >= 0 && ours.contains_key(&partition.partition))
+            .map(|partition| (partition.partition, partition.hi_offset))
+            .collect();
+        let _ = self.events.send(Event::Statistics(Statistics { connected, in_group, ends }));
+    }
+}
+
+impl ConsumerContext for Member {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        kind: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let partitions: Vec<i32> =
+            list.elements().iter().map(TopicPartitionListElem::partition).collect();
+        let result = match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.assigned(consumer, partitions)
+            }
+            _ => self.revoked(consumer, partitions),
+        };
+        if let Err(error) = result {
+            self.fail(format!("a rebalance failed: {error}"), "start it again");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The only SQL of the projection: offsets and rows, one transaction a batch.
+
+mod rows;
+mod session;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::future::join3;
+use leads_shared::{Event, Timestamp};
+use postgres_openssl::MakeTlsConnector;
+use tokio_postgres::{Config, Row};
+use uuid::Uuid;
+
+use crate::failure::{Failure, Halt};
+use crate::projection::fold::{Folded, fold};
+use crate::projection::{Key, Known, Rejection, Tally};
+use crate::record::Record;
+use session::Session;
+
+/// How long a ROLLBACK may take before the connection is given up instead.
+const ROLLBACK_WAIT: Duration = Duration::from_secs(2);
+
+/// How far a partition is projected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Projected {
+    /// The partition.
+    pub partition: i32,
+    /// The offset of the next record to apply.
+    pub next_offset: i64,
+    /// The event id of the record before it.
+    pub last_event_id: Option<Uuid>,
+}
+
+/// How far partitions are projected, and in which generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Positions {
+    /// The live generation.
+    pub generation: i32,
+    /// The partitions asked for, in no order.
+    pub partitions: Vec<Projected>,
+}
+
+/// A move of a partition's offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advance {
+    /// The partition.
+    pub partition: i32,
+    /// Where it must stand.
+    pub from: i64,
+    /// Where it stands then.
+    pub to: i64,
+    /// The event id of the record before `to`.
+    pub last_event_id: Option<Uuid>,
+}
+
+/// Records to project in one transaction.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// The generation whose offsets move.
+    pub generation: i32,
+    /// The offsets that move, one for each partition, in the order of the partitions.
+    pub advances: Vec<Advance>,
+    /// The records, in log order for each partition.
+    pub records: Vec<Record<'a>>,
+    /// The events of those that hold one, by index into `records`.
+    pub events: Vec<(usize, Event<'a>)>,
+    /// Why the others hold none.
+    pub rejected: Vec<(usize, Rejection)>,
+}
+
+/// What a batch did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// How many events had which effect.
+    pub tally: Tally,
+    /// Why records were set aside.
+    pub rejected: Vec<Rejection>,
+}
+
+/// The read model's writer: one connection, made again when it breaks.
+pub struct Store {
+    config: Config,
+    tls: MakeTlsConnector,
+    topic: String,
+    session: Option<Session>,
+    /// Set while a transaction may be open: a future of ours that is dropped leaves it so.
+    open: bool,
+}
+
+impl Store {
+    /// A store for the events of `topic`; connects when first used.
+    pub fn new(config: &Config, tls: &MakeTlsConnector, topic: &str) -> Self {
+        let mut config = config.clone();
+        if config.get_application_name().is_none() {
+            config.application_name("leads-consumer");
+        }
+        Self { config, tls: tls.clone(), topic: topic.to_owned(), session: None, open: false }
+    }
+
+    /// Whether there is no connection that can be used.
+    pub fn is_broken(&self) -> bool {
+        self.open || self.session.as_ref().is_none_or(|session| session.client.is_closed())
+    }
+
+    /// Connects, if there is no connection.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn connect(&mut self) -> Result<(), Failure> {
+        self.reset();
+        self.session().await.map(|_| ())
+    }
+
+    /// Gives the connection up: what it has not committed never was.
+    pub fn disconnect(&mut self) {
+        self.session = None;
+        self.open = false;
+    }
+
+    /// How far `partitions` are projected. The first look at a topic makes its rows, all
+    /// `partition_count` of them, at offset 0.
+    ///
+    /// # Errors
+    /// [`Failure::Halt`] when the number of partitions is another than when the rows were made.
+    pub async fn positions(
+        &mut self,
+        partition_count: u32,
+        partitions: &[i32],
+    ) -> Result<Positions, Failure> {
+        self.reset();
+        let result = self.try_positions(partition_count, partitions).await;
+        if result.is_err() {
+            self.disconnect();
+        }
+        result
+    }
+
+    async fn try_positions(
+        &mut self,
+        partition_count: u32,
+        partitions: &[i32],
+    ) -> Result<Positions, Failure> {
+        let topic = self.topic.clone();
+        let session = self.session().await?;
+        let client = &session.client;
+        let generation: i32 = client
+            .query_opt("SELECT generation FROM projection_generation WHERE state = 'live'", &[])
+            .await?
+            .ok_or_else(|| {
+                Halt::new("no generation of the projection is live", "run `leads-consumer migrate`")
+            })
+            .map_err(Failure::Halt)?
+            .try_get(0)?;
+        let count = i32::try_from(partition_count).unwrap_or(i32::MAX);
+        client
+            .execute(
+                "INSERT INTO projection_offset (generation, topic, partition, next_offset)
+                 SELECT $1, $2, p, 0 FROM generate_series(0, $3::int - 1) AS p
+                 WHERE NOT EXISTS
+                     (SELECT FROM projection_offset WHERE generation = $1 AND topic = $2)
+                 ORDER BY p
+                 ON CONFLICT DO NOTHING",
+                &[&generation, &topic, &count],
+            )
+            .await?;
+        let rows = client
+            .query(
+                "SELECT partition, next_offset, last_event_id FROM projection_offset
+                 WHERE generation = $1 AND topic = $2",
+                &[&generation, &topic],
+            )
+            .await?;
+        if i32::try_from(rows.len()) != Ok(count) {
+            return Err(Failure::Halt(Halt::new(
+                format!(
+                    "topic {topic} has {count} partitions, but was projected with {}: keys have \
+                     moved between partitions and their order is lost",
+                    rows.len()
+                ),
+                "restore the topic with its old number of partitions, or let a fresh database be \
+                 filled from it",
+            )));
+        }
+        let mut found = Vec::with_capacity(partitions.len());
+        for row in rows {
+            let projected = Projected {
+                partition: row.try_get(0)?,
+                next_offset: row.try_get(1)?,
+                last_event_id: row.try_get(2)?,
+            };
+            if partitions.contains(&projected.partition) {
+                found.push(projected);
+            }
+        }
+        Ok(Positions { generation, partitions: found })
+    }
+
+    /// Projects a batch: all of it, or on an error nothing. An error whose COMMIT was under way may
+    /// have taken effect all the same: the offsets then tell, and the next try is fenced.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn apply(&mut self, batch: Batch<'_>) -> Result<Applied, Failure> {
+        self.reset();
+        let topic = self.topic.clone();
+        self.session().await?;
+        let Some(session) = &self.session else { return Err(Failure::Fenced) };
+        self.open = true;
+        let result = transaction(session, &topic, batch).await;
+        if result.is_ok() {
+            self.open = false;
+        } else {
+            self.roll_back().await;
+        }
+        result
+    }
+
+    /// A connection whose transaction was left open is of no use.
+    fn reset(&mut self) {
+        if self.open || self.session.as_ref().is_some_and(|session| session.client.is_closed()) {
+            self.disconnect();
+        }
+    }
+
+    async fn session(&mut self) -> Result<&Session, Failure> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => Session::connect(&self.config, &self.tls).await?,
+        };
+        Ok(self.session.insert(session))
+    }
+
+    async fn roll_back(&mut self) {
+        if let Some(session) = &self.session {
+            let rollback = session.client.batch_execute("ROLLBACK");
+            if matches!(tokio::time::timeout(ROLLBACK_WAIT, rollback).await, Ok(Ok(()))) {
+                self.open = false;
+                return;
+            }
+        }
+        self.disconnect();
+    }
+}
+
+/// Statements that need no answer of each other go out together: three round trips for leads that
+/// are new, however many there are.
+async fn transaction(session: &Session, topic: &str, batch: Batch<'_>) -> Result<Applied, Failure> {
+    let Batch { generation, advances, records, events, rejected } = batch;
+    let mut keys: Vec<Key> = events.iter().map(|(_, event)| key_of(event)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let (begun, moved, known) = join3(
+        session.client.batch_execute("BEGIN"),
+        move_offsets(session, generation, topic, &advances),
+        read_known(session, &keys),
+    )
+    .await;
+    begun?;
+    if moved? != advances.len() as u64 {
+        return Err(Failure::Fenced);
+    }
+    let mut folded = fold(events, known?);
+    folded.tally.dead_letter += rejected.len() as u64;
+    folded.rejected.extend(rejected);
+    folded.rejected.sort_by_key(|(index, _)| *index);
+    rows::insert_created(session, &folded.created).await?;
+    rows::insert_dead_letters(session, topic, &records, &folded.rejected).await?;
+    rows::write_rest_and_commit(session, &folded, &records).await?;
+    let Folded { tally, rejected, .. } = folded;
+    Ok(Applied { tally, rejected: rejected.into_iter().map(|(_, why)| why).collect() })
+}
+
+fn key_of(event: &Event<'_>) -> Key {
+    Key { workspace_id: event.workspace_id, id: event.lead_id }
+}
+
+/// Compare and set: moves each offset from where this batch starts, and tells how many moved.
+///
+/// The rows stay locked until the end of the transaction: whoever else writes these partitions waits
+/// here, and then finds other offsets. The generation is part of the rows' key. A swap of
+/// generations has to take the rows of the outgoing one away (change or delete them, not only lock
+/// them) in its own transaction: then a batch under way is waited for, and the next one is fenced.
+async fn move_offsets(
+    session: &Session,
+    generation: i32,
+    topic: &str,
+    advances: &[Advance],
+) -> Result<u64, Failure> {
+    let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition).collect();
+    let from: Vec<i64> = advances.iter().map(|advance| advance.from).collect();
+    let to: Vec<i64> = advances.iter().map(|advance| advance.to).collect();
+    let ids: Vec<Option<Uuid>> = advances.iter().map(|advance| advance.last_event_id).collect();
+    let statement = &session.statements.move_offsets;
+    let client = &session.client;
+    Ok(client.execute(statement, &[&generation, &topic, &partitions, &from, &to, &ids]).await?)
+}
+
+/// What is known of the leads that are there already.
+async fn read_known(session: &Session, keys: &[Key]) -> Result<HashMap<Key, Known>, Failure> {
+    let workspaces: Vec<Uuid> = keys.iter().map(|key| key.workspace_id).collect();
+    let ids: Vec<Uuid> = keys.iter().map(|key| key.id).collect();
+    let rows = session.client.query(&session.statements.read_known, &[&workspaces, &ids]).await?;
+    rows.iter().map(|row| known(row).map_err(Failure::from)).collect()
+}
+
+fn known(row: &Row) -> Result<(Key, Known), tokio_postgres::Error> {
+    let key = Key { workspace_id: row.try_get(0)?, id: row.try_get(1)? };
+    let version: i64 = row.try_get(2)?;
+    let updated_at: chrono::DateTime<chrono::Utc> = row.try_get(4)?;
+    let known = Known {
+        // A check constraint keeps it at 1 or more.
+        version: version.unsigned_abs(),
+        last_event_id: row.try_get(3)?,
+        updated_at: Timestamp::from(updated_at),
+    };
+    Ok((key, known))
+}

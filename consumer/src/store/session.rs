@@ -1,0 +1,165 @@
+//! A connection with its settings and prepared statements.
+
+use postgres_openssl::MakeTlsConnector;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Config, Statement};
+
+use crate::failure::Failure;
+
+/// A frozen or partitioned-off writer must not hold up its successor: its locks end by these.
+/// The planner is held to the primary key: it would take a sequential scan for a join with a large
+/// array until the table's first ANALYZE, and that can be the whole of a first drain away.
+/// Settings that this version of PostgreSQL does not know are passed over.
+const SETTINGS: &str = "
+    SELECT set_config(known.name, wanted.value, false)
+    FROM (VALUES
+        ('statement_timeout', '20s'),
+        ('idle_in_transaction_session_timeout', '10s'),
+        ('transaction_timeout', '30s'),
+        ('lock_timeout', '5s'),
+        ('client_connection_check_interval', '1s'),
+        ('plan_cache_mode', 'force_generic_plan'),
+        ('enable_seqscan', 'off'),
+        ('enable_hashjoin', 'off'),
+        ('enable_mergejoin', 'off')
+    ) AS wanted (name, value)
+    JOIN pg_settings AS known ON known.name = wanted.name";
+
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) statements: Statements,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Closes the socket at once, a statement under way notwithstanding.
+        self.connection.abort();
+    }
+}
+
+impl Session {
+    pub(super) async fn connect(config: &Config, tls: &MakeTlsConnector) -> Result<Self, Failure> {
+        let (client, connection) = open(config, tls).await?;
+        // Made first, so that the connection ends with it whatever comes.
+        let guard = Guard(Some(connection));
+        client.batch_execute(SETTINGS).await?;
+        let statements = Statements::prepare(&client).await?;
+        Ok(Self { client, statements, connection: guard.release() })
+    }
+}
+
+struct Guard(Option<JoinHandle<()>>);
+
+impl Guard {
+    fn release(mut self) -> JoinHandle<()> {
+        self.0.take().unwrap_or_else(|| tokio::spawn(async {}))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.abort();
+        }
+    }
+}
+
+/// Connects and lets the connection run by itself; its end shows in the client's errors.
+async fn open(
+    config: &Config,
+    tls: &MakeTlsConnector,
+) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+    let (client, connection) = config.connect(tls.clone()).await?;
+    let task = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to PostgreSQL ended");
+        }
+    });
+    Ok((client, task))
+}
+
+pub(super) struct Statements {
+    pub(super) move_offsets: Statement,
+    pub(super) read_known: Statement,
+    pub(super) copy_leads: Statement,
+    pub(super) update_leads: Statement,
+    pub(super) count_leads: Statement,
+    pub(super) insert_precondition_failures: Statement,
+    pub(super) insert_dead_letter: Statement,
+}
+
+impl Statements {
+    async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            move_offsets: client.prepare(MOVE_OFFSETS).await?,
+            read_known: client.prepare(READ_KNOWN).await?,
+            copy_leads: client.prepare(COPY_LEADS).await?,
+            update_leads: client.prepare(UPDATE_LEADS).await?,
+            count_leads: client.prepare(COUNT_LEADS).await?,
+            insert_precondition_failures: client.prepare(INSERT_PRECONDITION_FAILURES).await?,
+            insert_dead_letter: client.prepare(INSERT_DEAD_LETTER).await?,
+        })
+    }
+}
+
+const MOVE_OFFSETS: &str = "
+    UPDATE projection_offset AS o
+    SET next_offset = moved.next_offset, last_event_id = moved.last_event_id
+    FROM UNNEST($3::int[], $4::bigint[], $5::bigint[], $6::uuid[])
+        AS moved (partition, expected, next_offset, last_event_id)
+    WHERE o.generation = $1 AND o.topic = $2 AND o.partition = moved.partition
+        AND o.next_offset = moved.expected";
+
+const READ_KNOWN: &str = "
+    SELECT l.workspace_id, l.id, l.version, l.last_event_id, l.updated_at
+    FROM UNNEST($1::uuid[], $2::uuid[]) AS wanted (workspace_id, id)
+    JOIN leads AS l ON l.workspace_id = wanted.workspace_id AND l.id = wanted.id";
+
+const COPY_LEADS: &str = "
+    COPY leads (workspace_id, id, visitor_id, code, source, created_at, updated_at, properties,
+        location, identity_id, session_id, summary, company_id, version, last_event_id)
+    FROM STDIN (FORMAT binary)";
+
+/// For each field: whether it is given, and its value.
+const UPDATE_LEADS: &str = "
+    UPDATE leads AS l SET
+        visitor_id = CASE WHEN c.has_visitor_id THEN c.visitor_id ELSE l.visitor_id END,
+        code = CASE WHEN c.has_code THEN c.code ELSE l.code END,
+        source = CASE WHEN c.has_source THEN c.source ELSE l.source END,
+        properties = CASE WHEN c.has_properties THEN c.properties::jsonb ELSE l.properties END,
+        location = CASE WHEN c.has_location THEN c.location::jsonb ELSE l.location END,
+        identity_id = CASE WHEN c.has_identity_id THEN c.identity_id ELSE l.identity_id END,
+        session_id = CASE WHEN c.has_session_id THEN c.session_id ELSE l.session_id END,
+        summary = CASE WHEN c.has_summary THEN c.summary::jsonb ELSE l.summary END,
+        company_id = CASE WHEN c.has_company_id THEN c.company_id ELSE l.company_id END,
+        updated_at = c.updated_at, version = c.version, last_event_id = c.last_event_id
+    FROM UNNEST(
+        $1::uuid[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::uuid[],
+        $6::bool[], $7::uuid[], $8::bool[], $9::text[], $10::bool[], $11::text[],
+        $12::bool[], $13::text[], $14::bool[], $15::text[], $16::bool[], $17::uuid[],
+        $18::bool[], $19::uuid[], $20::bool[], $21::text[], $22::bool[], $23::uuid[]
+    ) AS c (
+        workspace_id, id, updated_at, version, last_event_id,
+        has_visitor_id, visitor_id, has_code, code, has_source, source,
+        has_properties, properties, has_location, location, has_identity_id, identity_id,
+        has_session_id, session_id, has_summary, summary, has_company_id, company_id
+    )
+    WHERE l.workspace_id = c.workspace_id AND l.id = c.id";
+
+const COUNT_LEADS: &str = "
+    INSERT INTO lead_counts AS l (workspace_id, partition, leads)
+    SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::bigint[])
+    ON CONFLICT (workspace_id, partition) DO UPDATE SET leads = l.leads + EXCLUDED.leads";
+
+const INSERT_PRECONDITION_FAILURES: &str = "
+    INSERT INTO precondition_failures (event_id, occurred_at)
+    SELECT * FROM UNNEST($1::uuid[], $2::timestamptz[])
+    ON CONFLICT DO NOTHING";
+
+/// The record is known already when the offsets were set back by hand.
+const INSERT_DEAD_LETTER: &str = "
+    INSERT INTO dead_letters (topic, partition, \"offset\", lead_id, reason, error, record_key,
+        record_value, header_names, header_values, record_time)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    ON CONFLICT DO NOTHING";

@@ -1,0 +1,418 @@
+//! The loop: assigned, revoked, records, error.
+//!
+//! Records wait in chunks until a batch of them is committed; a batch that fails is built again
+//! from the same chunks, so that a retry, a bisection and a rebalance in between are the same case.
+
+mod batch;
+mod partitions;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::failure::{Failure, Halt};
+use crate::health::Health;
+use crate::projection::{Reason, Rejection};
+use crate::record::Chunk;
+use crate::source::consumer::Source;
+use crate::source::{Command, Event};
+use crate::store::{Applied, Store};
+use crate::telemetry;
+use batch::{Built, Cursor};
+use partitions::Partitions;
+
+/// A transaction that a rebalance or a shutdown waits for may take this long, then it is abandoned.
+const FINISH_WAIT: Duration = Duration::from_secs(5);
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// How large a batch may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Records.
+    pub records: usize,
+    /// Bytes of keys, values and headers. A single record may be larger.
+    pub bytes: usize,
+}
+
+/// The projection at work.
+pub struct Worker<'a> {
+    source: Source,
+    store: Store,
+    health: &'a Health,
+    /// Told when records were set aside.
+    dead_letters: &'a Notify,
+    limits: Limits,
+    partition_count: u32,
+    partitions: Partitions,
+    pending: VecDeque<Chunk>,
+    cursor: Cursor,
+    /// How many records from the cursor on hold one that PostgreSQL refuses, while it is searched.
+    suspects: Option<usize>,
+    /// Set while a record alone is known to be refused: why.
+    refused: Option<Rejection>,
+    retry: Retry,
+    last_commit: Instant,
+}
+
+/// When to try again.
+#[derive(Debug, Default)]
+struct Retry {
+    at: Option<Instant>,
+    backoff: Duration,
+}
+
+impl Retry {
+    /// Doubles the time to the next try, up to [`LONGEST_BACKOFF`], less up to a half at random.
+    fn later(&mut self) {
+        self.backoff = (self.backoff * 2).clamp(FIRST_BACKOFF, LONGEST_BACKOFF);
+        self.at = Some(Instant::now() + self.backoff.mul_f64(jitter()));
+    }
+
+    fn due(&self) -> bool {
+        self.at.is_none_or(|at| at <= Instant::now())
+    }
+}
+
+/// Between 0.5 and 1; std's hash keys are the randomness at hand.
+fn jitter() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let random = RandomState::new().hash_one(0) >> 32;
+    0.5 + f64::from(u32::try_from(random).unwrap_or_default()) / f64::from(u32::MAX) / 2.0
+}
+
+impl<'a> Worker<'a> {
+    /// A worker for a topic of `partition_count` partitions.
+    pub fn new(
+        source: Source,
+        store: Store,
+        health: &'a Health,
+        dead_letters: &'a Notify,
+        limits: Limits,
+        partition_count: u32,
+    ) -> Self {
+        Self {
+            source,
+            store,
+            health,
+            dead_letters,
+            limits,
+            partition_count,
+            partitions: Partitions::default(),
+            pending: VecDeque::new(),
+            cursor: Cursor::default(),
+            suspects: None,
+            refused: None,
+            retry: Retry::default(),
+            last_commit: Instant::now(),
+        }
+    }
+
+    /// Projects until `stop` turns true; finishes the transaction under way.
+    ///
+    /// # Errors
+    /// The projection must not go on by itself.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Halt> {
+        let result = self.work(&mut stop).await;
+        self.health.set_stopping();
+        self.source.send(Command::Close(self.partitions.committed()));
+        result
+    }
+
+    async fn work(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Halt> {
+        while !*stop.borrow() {
+            while let Ok(event) = self.source.events.try_recv() {
+                self.on_event(event)?;
+            }
+            if self.retry.due() {
+                if self.store.is_broken() {
+                    self.connect().await?;
+                    continue;
+                }
+                if self.partitions.any_unpositioned() {
+                    self.position().await?;
+                    continue;
+                }
+                if !self.pending.is_empty() {
+                    self.project(stop).await?;
+                    self.commit_to_group(false);
+                    continue;
+                }
+            }
+            self.wait(stop).await?;
+        }
+        Ok(())
+    }
+
+    /// Until something happens that there is something to do about.
+    async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Halt> {
+        let room = self.pending_bytes() < self.limits.bytes;
+        let retry_at = self.retry.at.filter(|at| *at > Instant::now());
+        let again = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now));
+        tokio::select! {
+            biased;
+            _ = stop.changed() => {}
+            event = self.source.events.recv() => match event {
+                Some(event) => self.on_event(event)?,
+                None => return Err(Halt::new("the Kafka client's thread has ended", "start it again")),
+            },
+            chunk = self.source.records.next(), if room => {
+                // None: the thread has ended, which the other channel says too.
+                self.pending.extend(chunk);
+            }
+            () = again, if retry_at.is_some() => {}
+            () = tokio::time::sleep_until(self.last_commit + COMMIT_INTERVAL),
+                if self.partitions.uncommitted() => self.commit_to_group(true),
+        }
+        Ok(())
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.pending.iter().map(Chunk::size).sum()
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), Halt> {
+        match event {
+            Event::Assigned(partitions) => {
+                metrics::counter!(telemetry::REBALANCES).increment(1);
+                tracing::info!(?partitions, "partitions assigned");
+                self.partitions.assign(&partitions);
+                self.health.set_in_group(true);
+                self.health.set_kafka(true);
+            }
+            Event::Revoked { partitions, done } => {
+                metrics::counter!(telemetry::REBALANCES).increment(1);
+                tracing::info!(?partitions, "partitions revoked");
+                self.partitions.revoke(&partitions);
+                self.forget_search();
+                // The poll thread may have stopped waiting.
+                let _ = done.send(());
+            }
+            Event::Statistics(statistics) => {
+                self.health.set_kafka(statistics.connected);
+                if statistics.in_group {
+                    self.health.set_in_group(true);
+                }
+                let oldest = batch::oldest_pending(&self.pending, self.cursor);
+                self.partitions.report_lag(&statistics.ends, &oldest);
+            }
+            Event::Failed { cause, cure } => return Err(Halt { cause, cure }),
+        }
+        self.health.set_positioned(!self.partitions.any_unpositioned());
+        Ok(())
+    }
+
+    /// Also without anything to write: readiness is to tell whether we could.
+    async fn connect(&mut self) -> Result<(), Halt> {
+        match self.store.connect().await {
+            Ok(()) => {
+                self.recovered();
+                Ok(())
+            }
+            Err(failure) => self.on_failure(failure, 0),
+        }
+    }
+
+    /// Asks PostgreSQL where to read the partitions from that have no position.
+    async fn position(&mut self) -> Result<(), Halt> {
+        let wanted = self.partitions.unpositioned();
+        match self.store.positions(self.partition_count, &wanted).await {
+            Ok(found) => {
+                self.recovered();
+                let positions = self.partitions.position(&found);
+                let offsets: Vec<_> =
+                    found.partitions.iter().map(|it| (it.partition, it.next_offset)).collect();
+                tracing::info!(?offsets, generation = found.generation, "partitions positioned");
+                self.source.send(Command::Position(positions));
+                self.health.set_positioned(!self.partitions.any_unpositioned());
+                Ok(())
+            }
+            Err(failure) => self.on_failure(failure, 0),
+        }
+    }
+
+    /// Projects one batch from what is pending.
+    async fn project(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Halt> {
+        self.gather();
+        let started = Instant::now();
+        let limits = Limits {
+            records: match self.suspects {
+                Some(suspects) => suspects.div_ceil(2),
+                None => self.limits.records,
+            },
+            ..self.limits
+        };
+        let built = batch::build(
+            &self.pending,
+            self.cursor,
+            &mut self.partitions,
+            limits,
+            self.partition_count,
+            self.refused.as_ref(),
+        )?;
+        let Built { batch, end, bytes } = built;
+        let records = batch.records.len();
+        if records == 0 {
+            self.move_on(end);
+            return Ok(());
+        }
+        let advances = batch.advances.clone();
+        let times = batch.records.iter().filter_map(|record| record.time_millis).max();
+        let applying = self.store.apply(batch);
+        let (result, events) = finish(applying, &mut self.source, stop).await;
+        match result {
+            Some(Ok(applied)) => {
+                self.partitions.advance(&advances);
+                self.move_on(end);
+                self.recovered();
+                self.search_on(records);
+                telemetry::record_batch(&applied, records, bytes, started.elapsed(), times);
+                self.announce(&applied);
+            }
+            Some(Err(failure)) => self.on_failure(failure, records)?,
+            None => {
+                tracing::warn!(
+                    "a transaction took too long for a rebalance or shutdown: abandoned"
+                );
+                self.store.disconnect();
+            }
+        }
+        for event in events {
+            self.on_event(event)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is there, up to a batch.
+    fn gather(&mut self) {
+        let mut records: usize = self.pending.iter().map(Chunk::len).sum();
+        let mut bytes = self.pending_bytes();
+        while records < self.limits.records && bytes < self.limits.bytes {
+            let Some(chunk) = self.source.records.try_next() else { break };
+            records += chunk.len();
+            bytes += chunk.size();
+            self.pending.push_back(chunk);
+        }
+    }
+
+    fn move_on(&mut self, end: Cursor) {
+        self.cursor = end;
+        while self.pending.front().is_some_and(|chunk| self.cursor.leave(chunk)) {
+            self.pending.pop_front();
+        }
+    }
+
+    fn recovered(&mut self) {
+        if self.retry.at.take().is_some() {
+            tracing::info!("the projection goes on");
+        }
+        self.retry.backoff = Duration::ZERO;
+        self.health.set_postgres(true);
+        self.health.set_retrying(false);
+    }
+
+    fn announce(&self, applied: &Applied) {
+        for Rejection { reason, error } in &applied.rejected {
+            tracing::warn!(reason = reason.name(), error, "a record was set aside");
+        }
+        if !applied.rejected.is_empty() {
+            self.dead_letters.notify_one();
+        }
+    }
+
+    fn on_failure(&mut self, failure: Failure, records: usize) -> Result<(), Halt> {
+        match failure {
+            Failure::Halt(halt) => Err(halt),
+            Failure::Fenced => {
+                metrics::counter!(telemetry::FENCED).increment(1);
+                tracing::warn!("the offsets were moved by someone else; positioning again");
+                self.partitions.unposition_all();
+                self.forget_search();
+                self.health.set_positioned(false);
+                // Two writers of one partition take turns, instead of spinning.
+                self.retry.at = Some(Instant::now() + FIRST_BACKOFF.mul_f64(jitter()));
+                Ok(())
+            }
+            Failure::Retry { cause, error } => {
+                metrics::counter!(telemetry::RETRIES, "cause" => cause).increment(1);
+                if self.retry.at.is_none() {
+                    tracing::warn!(cause, error, "the projection waits and tries again");
+                }
+                self.health.set_postgres(cause != "connection" && cause != "shutdown");
+                self.health.set_retrying(true);
+                self.retry.later();
+                Ok(())
+            }
+            Failure::Data { error } => {
+                if records == 0 || self.refused.is_some() {
+                    return Err(Halt::new(
+                        format!("PostgreSQL refuses what is no record's fault: {error}"),
+                        "this is a defect of leads-consumer; please report it",
+                    ));
+                }
+                if records == 1 {
+                    self.refused = Some(Rejection { reason: Reason::Refused, error });
+                }
+                self.suspects = Some(records);
+                Ok(())
+            }
+        }
+    }
+
+    /// After a batch went through while a refused record is searched: it is in the rest.
+    fn search_on(&mut self, records: usize) {
+        self.refused = None;
+        self.suspects = self.suspects.and_then(|suspects| {
+            let rest = suspects.saturating_sub(records);
+            (rest > 0).then_some(rest)
+        });
+    }
+
+    fn forget_search(&mut self) {
+        self.suspects = None;
+        self.refused = None;
+    }
+
+    fn commit_to_group(&mut self, due: bool) {
+        if due || self.last_commit.elapsed() >= COMMIT_INTERVAL {
+            self.last_commit = Instant::now();
+            self.source.send(Command::Commit(self.partitions.take_uncommitted()));
+        }
+    }
+}
+
+/// Awaits a transaction. A rebalance or a shutdown does not wait for it for ever: then it gives
+/// `None`. What happened meanwhile is handed back, to be dealt with after it.
+async fn finish<T>(
+    applying: impl Future<Output = T>,
+    source: &mut Source,
+    stop: &mut watch::Receiver<bool>,
+) -> (Option<T>, Vec<Event>) {
+    let mut applying = std::pin::pin!(applying);
+    let mut events = Vec::new();
+    let mut deadline: Option<Instant> = None;
+    loop {
+        let late = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now));
+        tokio::select! {
+            biased;
+            result = &mut applying => return (Some(result), events),
+            event = source.events.recv() => {
+                if matches!(event, Some(Event::Revoked { .. }) | None) {
+                    deadline.get_or_insert_with(|| Instant::now() + FINISH_WAIT);
+                }
+                match event {
+                    Some(event) => events.push(event),
+                    // The thread has ended: nothing more will come, and recv would spin.
+                    None => return (Some(applying.await), events),
+                }
+            }
+            _ = stop.changed(), if deadline.is_none() => {
+                deadline = Some(Instant::now() + FINISH_WAIT);
+            }
+            () = late, if deadline.is_some() => return (None, events),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+use leads_testkit::System;
+use serde_json::json;
+
+use crate::model::{Fact, assert_rows, produce, projected};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_groups_on_one_database_write_each_event_once() {
+    let system = System::new().await;
+    let small = ("BATCH_MAX_RECORDS", "7");
+    let one = system.start_consumer_with(&[("CONSUMER_GROUP", "one"), small]).await;
+    let other = system.start_consumer_with(&[("CONSUMER_GROUP", "other"), small]).await;
+    let mut facts = Vec::new();
+    for i in 0..150 {
+        let lead = Fact::created(system.workspace(), json!({"code": format!("c{i}")}));
+        let update = lead.updated(json!({"source": "s"}), None);
+        produce(&system, &[lead.clone(), update.clone()]).await;
+        facts.extend([lead, update]);
+    }
+    projected(&system, facts.len()).await;
+    assert_rows(&system, &facts).await;
+    let fenced = one.metric("leads_projection_fenced_total", "").await
+        + other.metric("leads_projection_fenced_total", "").await;
+    assert!(fenced > 0.5, "they did meet");
+    let events = one.metric("leads_projection_events_total", "").await
+        + other.metric("leads_projection_events_total", "").await;
+    assert!((events - 300.0).abs() < 0.5, "{events} events took effect");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_consumer_does_not_hold_up_its_successor_and_writes_nothing_after() {
+    let system = System::new().await;
+    let frozen = system.start_consumer().await;
+    frozen.wait_ready().await;
+    let mut facts = vec![Fact::created(system.workspace(), json!({}))];
+    produce(&system, &facts).await;
+    projected(&system, 1).await;
+    frozen.pause();
+    let lead = Fact::created(system.workspace(), json!({"code": "c"}));
+    facts.extend([lead.clone(), lead.updated(json!({"source": "s"}), Some(1))]);
+    produce(&system, &facts[1..]).await;
+    let successor = system.start_consumer().await;
+    projected(&system, facts.len()).await;
+    frozen.resume();
+    let more = [lead.updated(json!({"source": "t"}), Some(2))];
+    produce(&system, &more).await;
+    facts.extend(more);
+    projected(&system, facts.len()).await;
+    frozen.wait_ready().await;
+    assert_rows(&system, &facts).await;
+    drop(successor);
+}

@@ -1,0 +1,57 @@
+use leads_testkit::{DEADLINE, Server, Stack, System, eventually};
+use serde_json::json;
+
+use crate::model::{Fact, assert_rows, produce, projected};
+
+async fn some(system: &System, facts: &mut Vec<Fact>) {
+    for i in 0..40 {
+        let lead = Fact::created(system.workspace(), json!({"code": format!("c{i}")}));
+        let new = [lead.clone(), lead.updated(json!({"source": "s"}), Some(1))];
+        produce(system, &new).await;
+        facts.extend(new);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outages_are_waited_out() {
+    let system = System::builder().stack(Stack::dedicated().await).build().await;
+    let stack = system.stack();
+    let consumer = system.start_consumer().await;
+    consumer.wait_ready().await;
+    let mut facts = Vec::new();
+    some(&system, &mut facts).await;
+
+    stack.kill(Server::Postgres).await;
+    some(&system, &mut facts).await;
+    eventually(DEADLINE, "not ready without PostgreSQL", async || {
+        let ready = consumer.get("/readyz").await;
+        (ready.status, ready.json()["postgres"].as_str()) == (503, Some("down"))
+    })
+    .await;
+    // Partitions that come while PostgreSQL is away wait for their positions.
+    let second = system.start_consumer_with(&[]).await;
+    assert_eq!(second.get("/livez").await.status, 200);
+    stack.start(Server::Postgres).await;
+    projected(&system, facts.len()).await;
+    consumer.wait_ready().await;
+    second.wait_ready().await;
+
+    stack.pause(Server::Kafka).await;
+    stack.resume(Server::Kafka).await;
+    some(&system, &mut facts).await;
+    projected(&system, facts.len()).await;
+
+    stack.kill(Server::Kafka).await;
+    eventually(DEADLINE, "not ready without Kafka", async || {
+        let ready = consumer.get("/readyz").await;
+        (ready.status, ready.json()["kafka"].as_str()) == (503, Some("down"))
+    })
+    .await;
+    stack.start(Server::Kafka).await;
+    some(&system, &mut facts).await;
+    projected(&system, facts.len()).await;
+    consumer.wait_ready().await;
+    assert_rows(&system, &facts).await;
+    assert_eq!(system.number("SELECT count(*) FROM dead_letters").await, 0);
+    assert!(consumer.metric("leads_projection_retries_total", "").await > 0.5);
+}

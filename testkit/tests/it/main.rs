@@ -1,0 +1,4 @@
+//! The kit itself, and `dev/stack`, on which it stands.
+
+mod kit;
+mod stack;
