@@ -1,0 +1,193 @@
+//! The keys that open something now, kept true by following the access topic.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
+
+use uuid::Uuid;
+
+use super::{AccessRecord, Digest, Scope};
+use crate::broker::{ConfigError, Followed, KafkaConfig, follow};
+use crate::rate_limit::Window;
+
+/// A key that is neither revoked nor replaced.
+#[derive(Debug)]
+pub struct ActiveKey {
+    /// The key's id.
+    pub id: Uuid,
+    /// The workspace it opens.
+    pub workspace_id: Uuid,
+    /// Its requests of the present minute.
+    pub window: Window,
+    write: bool,
+    read: bool,
+    /// Unix milliseconds of the last use; 0 when there was none since `take_last_use`.
+    last_use: AtomicI64,
+}
+
+impl ActiveKey {
+    fn of(record: &AccessRecord) -> Self {
+        Self {
+            id: record.id,
+            workspace_id: record.workspace_id,
+            window: Window::new(record.rate_limit),
+            write: record.scopes.contains(&Scope::LeadsWrite),
+            read: record.scopes.contains(&Scope::LeadsRead),
+            last_use: AtomicI64::new(0),
+        }
+    }
+
+    /// Whether the key may do what `scope` names.
+    pub fn allows(&self, scope: Scope) -> bool {
+        match scope {
+            Scope::LeadsWrite => self.write,
+            Scope::LeadsRead => self.read,
+        }
+    }
+
+    /// Notes a use at `unix_millis`.
+    pub fn used(&self, unix_millis: i64) {
+        self.last_use.store(unix_millis, Ordering::Relaxed);
+    }
+}
+
+/// The table of active keys, by the digest of their text.
+#[derive(Debug, Default)]
+pub struct Directory {
+    loaded: AtomicBool,
+    keys: RwLock<Keys>,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    by_digest: HashMap<Digest, Arc<ActiveKey>>,
+    digests: HashMap<Uuid, Digest>,
+}
+
+impl Directory {
+    /// Whether everything that was in the topic at the start has been read.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Relaxed)
+    }
+
+    /// The key whose text has this digest.
+    pub fn find(&self, digest: &Digest) -> Option<Arc<ActiveKey>> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.by_digest.get(digest).cloned()
+    }
+
+    /// Key ids and the time of their last use, of those used since the last call.
+    pub fn take_last_uses(&self) -> Vec<(Uuid, i64)> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let uses =
+            keys.by_digest.values().map(|key| (key.id, key.last_use.swap(0, Ordering::Relaxed)));
+        uses.filter(|(_, at)| *at != 0).collect()
+    }
+
+    /// Takes in the newest state of a key. What was opened by an older text of it no longer is.
+    pub fn apply(&self, record: &AccessRecord) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        keys.forget(record.id);
+        if record.revoked_at.is_some() {
+            return;
+        }
+        if let Some(digest) = record.digest() {
+            keys.digests.insert(record.id, digest);
+            keys.by_digest.insert(digest, Arc::new(ActiveKey::of(record)));
+        }
+    }
+
+    fn take_in(&self, followed: Followed<'_>) {
+        match followed {
+            Followed::CaughtUp => {
+                self.loaded.store(true, Ordering::Relaxed);
+                tracing::info!("keys are loaded");
+            }
+            Followed::Record(_, Some(value)) => match serde_json::from_slice(value) {
+                Ok(record) => self.apply(&record),
+                // Never the text of the error: it may quote the record.
+                Err(_) => {
+                    tracing::warn!("a record of the access topic can't be read; it is passed over");
+                }
+            },
+            Followed::Record(id, None) => {
+                if let Some(id) = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()) {
+                    self.keys.write().unwrap_or_else(PoisonError::into_inner).forget(id);
+                }
+            }
+        }
+    }
+}
+
+impl Keys {
+    fn forget(&mut self, id: Uuid) {
+        if let Some(digest) = self.digests.remove(&id) {
+            self.by_digest.remove(&digest);
+        }
+    }
+}
+
+/// Follows the access topic on a thread of its own until `stop` is set.
+///
+/// # Errors
+/// When the thread can't be started.
+pub fn spawn_follower(
+    directory: Arc<Directory>,
+    config: KafkaConfig,
+    topic: String,
+    stop: Arc<AtomicBool>,
+) -> std::io::Result<thread::JoinHandle<Result<(), ConfigError>>> {
+    thread::Builder::new().name("access-follower".to_owned()).spawn(move || {
+        follow(&config, &topic, &stop, |followed| {
+            directory.take_in(followed);
+            true
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use leads_shared::Timestamp;
+
+    use super::super::{KeyKind, Secret};
+    use super::*;
+
+    fn record(secret: &Secret) -> AccessRecord {
+        let mut record = AccessRecord {
+            id: Uuid::from_u128(7),
+            workspace_id: Uuid::from_u128(8),
+            name: None,
+            kind: KeyKind::Dev,
+            scopes: vec![Scope::LeadsRead],
+            rate_limit: 1,
+            sha256: String::new(),
+            created_at: Timestamp::from_unix_millis(0).unwrap(),
+            rotated_at: None,
+            revoked_at: None,
+        };
+        record.set_digest(&secret.digest());
+        record
+    }
+
+    #[test]
+    fn rotation_and_revocation_end_the_old_text_at_once() {
+        let directory = Directory::default();
+        let (old, new) = (
+            Secret::from_bytes(KeyKind::Dev, &[1; 32]),
+            Secret::from_bytes(KeyKind::Dev, &[2; 32]),
+        );
+        directory.apply(&record(&old));
+        let key = directory.find(&old.digest()).unwrap();
+        assert!(key.allows(Scope::LeadsRead) && !key.allows(Scope::LeadsWrite));
+
+        directory.apply(&record(&new));
+        assert!(directory.find(&old.digest()).is_none());
+        assert!(directory.find(&new.digest()).is_some());
+
+        let mut revoked = record(&new);
+        revoked.revoked_at = Some(revoked.created_at);
+        directory.apply(&revoked);
+        assert!(directory.find(&new.digest()).is_none());
+    }
+}

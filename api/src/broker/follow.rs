@@ -1,0 +1,175 @@
+//! Reading a compacted topic from its start, and the few broker calls of the commands.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+
+use super::config::create;
+use super::{ConfigError, Context, KafkaConfig, Pending, SharedState};
+
+/// One record of a compacted topic.
+#[derive(Debug, Clone, Copy)]
+pub enum Followed<'a> {
+    /// Key and value; a tombstone has no value.
+    Record(&'a [u8], Option<&'a [u8]>),
+    /// Everything that was there when reading began has been seen.
+    CaughtUp,
+}
+
+/// Reads a compacted topic from its start, for ever, until `handle` says `false` or `stop` is set.
+/// Blocks: give it a thread. Waits for the broker and for the topic as long as it takes.
+///
+/// # Errors
+/// When a setting is refused by librdkafka.
+pub fn follow(
+    config: &KafkaConfig,
+    topic: &str,
+    stop: &AtomicBool,
+    mut handle: impl FnMut(Followed<'_>) -> bool,
+) -> Result<(), ConfigError> {
+    let consumer: BaseConsumer<Quiet> =
+        create(config, || config.reader().create_with_context(Quiet))?;
+    let Some(partitions) = wait_for_topic(&consumer, topic, stop) else { return Ok(()) };
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..partitions {
+        // A partition of the list that was just made takes any offset.
+        let _ = assignment.add_partition_offset(topic, partition, Offset::Beginning);
+    }
+    consumer.assign(&assignment).map_err(|error| ConfigError(error.to_string()))?;
+    let mut behind = usize::try_from(partitions).unwrap_or(0);
+    while !stop.load(Ordering::Relaxed) {
+        let go_on = match consumer.poll(Duration::from_millis(100)) {
+            None => true,
+            Some(Ok(message)) => {
+                message.key().is_none_or(|key| handle(Followed::Record(key, message.payload())))
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) if behind > 0 => {
+                behind -= 1;
+                behind > 0 || handle(Followed::CaughtUp)
+            }
+            Some(Err(error)) => {
+                tracing::debug!(topic, %error, "reading the topic failed for now");
+                true
+            }
+        };
+        if !go_on {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn wait_for_topic(consumer: &BaseConsumer<Quiet>, topic: &str, stop: &AtomicBool) -> Option<i32> {
+    let mut told = false;
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok(metadata) = consumer.fetch_metadata(Some(topic), Duration::from_secs(2)) {
+            let count = metadata.topics().first().map_or(0, |t| t.partitions().len());
+            if count > 0 {
+                return i32::try_from(count).ok();
+            }
+            if !told {
+                tracing::warn!(topic, "the topic does not exist: run `leads-consumer topics`");
+                told = true;
+            }
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    None
+}
+
+/// Connection trouble is told by the producer's state.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        super::log(level, facility, message);
+    }
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason);
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Quiet {}
+
+/// Publishes one record and waits for its acknowledgement; for the commands.
+///
+/// # Errors
+/// In words for the operator.
+pub fn publish_once(
+    config: &KafkaConfig,
+    topic: &str,
+    key: &str,
+    value: &[u8],
+) -> Result<(), String> {
+    let state = SharedState::new();
+    let producer: ThreadedProducer<Context> = create(config, || {
+        config.producer().create_with_context(Context { state: Arc::clone(&state) })
+    })
+    .map_err(|error| error.to_string())?;
+    let (reply, answer) = oneshot::channel();
+    let pending = Box::new(Pending { reply, _permit: None });
+    producer
+        .send(BaseRecord::with_opaque_to(topic, pending).key(key).payload(value))
+        .map_err(|(error, _)| error.to_string())?;
+    let deadline = config.message_timeout + Duration::from_secs(1);
+    producer.flush(deadline).map_err(|error| error.to_string())?;
+    match answer.blocking_recv() {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(failure)) => Err(match state.trouble() {
+            Some(trouble) => format!("{failure} ({})", trouble.reason),
+            None => failure.to_string(),
+        }),
+        Err(_) => Err("the producer ended without an answer".to_owned()),
+    }
+}
+
+/// Reads a compacted topic to its present end; for the commands.
+///
+/// # Errors
+/// In words for the operator, when the end was not reached in time.
+pub fn read_to_end(
+    config: &KafkaConfig,
+    topic: &str,
+    timeout: Duration,
+    mut each: impl FnMut(&[u8], Option<&[u8]>),
+) -> Result<(), String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (done, finished) = mpsc::channel::<()>();
+    let deadline = Instant::now() + timeout;
+    let timer = Arc::clone(&stop);
+    let watchdog = thread::spawn(move || {
+        let _ = finished.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        timer.store(true, Ordering::Relaxed);
+    });
+    let mut caught_up = false;
+    let outcome = follow(config, topic, &stop, |followed| match followed {
+        Followed::Record(key, value) => {
+            each(key, value);
+            true
+        }
+        Followed::CaughtUp => {
+            caught_up = true;
+            false
+        }
+    });
+    drop(done);
+    let _ = watchdog.join();
+    outcome.map_err(|error| error.to_string())?;
+    if caught_up {
+        Ok(())
+    } else {
+        Err(format!(
+            "topic {topic} could not be read within {timeout:?}: is KAFKA_BROKERS right, and has `leads-consumer topics` been run?"
+        ))
+    }
+}

@@ -1,0 +1,409 @@
+//! Kafka as the API sees it. The only module that names rdkafka, and mechanism only: it says of every
+//! failure whether the record may be there, and leaves what to do about it to others.
+
+mod config;
+mod follow;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, NoCustomPartitioner, Producer, ProducerContext,
+};
+use tokio::sync::oneshot;
+
+use crate::in_flight::Permit;
+use crate::told::Told;
+
+pub use config::{ConfigError, KafkaConfig};
+pub use follow::{Followed, follow, publish_once, read_to_end};
+
+use config::create;
+
+/// Eight of CloudEvents and `traceparent`.
+const USUAL_HEADERS: usize = 9;
+
+/// Delivery reports are handed on together: each partition's come apart, and every one would wake
+/// this process's threads in a chain. Saves a tenth of the CPU time a lead for half of this in time.
+const REPORT_PAUSE: Duration = Duration::from_micros(500);
+
+/// Where a record stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The partition.
+    pub partition: i32,
+    /// The offset within it.
+    pub offset: i64,
+}
+
+/// Why there is no acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeliveryFailure {
+    /// The record may or may not be in the log.
+    #[error("no acknowledgement in time: {0}")]
+    Unknown(String),
+    /// The record is not in the log; a retry can help.
+    #[error("the broker did not take the record: {0}")]
+    NotTaken(String),
+    /// The record is not in the log, and never will be: it is larger than the topic allows.
+    #[error("the record is larger than the topic allows")]
+    TooLarge,
+    /// The producer's queue is full; nothing was handed over.
+    #[error("the producer's queue is full")]
+    QueueFull,
+}
+
+/// What is known of the brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum BrokerState {
+    /// Not reached since the start.
+    Connecting,
+    /// Reached, the events topic is there.
+    Up,
+    /// Not reached now.
+    Down,
+    /// Reached, but the events topic does not exist.
+    TopicMissing,
+}
+
+/// A record to publish.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The key; decides the partition.
+    pub key: &'a str,
+    /// The value.
+    pub value: &'a [u8],
+}
+
+/// What waits for a delivery report.
+struct Pending {
+    reply: oneshot::Sender<Result<Position, DeliveryFailure>>,
+    /// Given back when the report comes, not when the request ends.
+    _permit: Option<Permit>,
+}
+
+/// The shared connection to Kafka.
+pub struct Broker {
+    producer: BaseProducer<Context>,
+    state: Arc<SharedState>,
+    watermarks: mpsc::Sender<WatermarkRequest>,
+}
+
+struct SharedState {
+    state: AtomicU8,
+    partitions: AtomicU32,
+    /// Whether an acknowledgement came since the last look.
+    acknowledged: AtomicBool,
+    stop: AtomicBool,
+    /// What librdkafka said last of a connection that failed, since Kafka was last up.
+    trouble: Mutex<Option<Trouble>>,
+    told: Told,
+}
+
+#[derive(Debug, Clone)]
+struct Trouble {
+    code: RDKafkaErrorCode,
+    /// Names the broker and the cause, and holds no secret.
+    reason: String,
+}
+
+impl Trouble {
+    /// Of an error of a connection; `None` for any other.
+    fn of(code: RDKafkaErrorCode, reason: &str) -> Option<Self> {
+        let code = match code {
+            // A refused certificate comes as either, by where the handshake is found to be broken.
+            RDKafkaErrorCode::BrokerTransportFailure if reason.contains("SSL routines") => {
+                RDKafkaErrorCode::SSL
+            }
+            RDKafkaErrorCode::SSL
+            | RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::OperationTimedOut => code,
+            _ => return None,
+        };
+        Some(Self { code, reason: reason.to_owned() })
+    }
+}
+
+impl SharedState {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: AtomicU8::new(BrokerState::Connecting as u8),
+            partitions: AtomicU32::new(0),
+            acknowledged: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+            told: Told::default(),
+        })
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_trouble(&self, trouble: Option<Trouble>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// A connection failed, or could not be made. With other brokers up that is nobody's trouble;
+    /// while Kafka is away, each kind of cause is told once.
+    fn failed(&self, trouble: Trouble) {
+        self.set_trouble(Some(trouble));
+        if self.state.load(Ordering::Relaxed) == BrokerState::Down as u8 {
+            self.tell_down();
+        }
+    }
+
+    fn tell_down(&self) {
+        let trouble = self.trouble();
+        let kind = trouble.as_ref().map_or(String::new(), |trouble| format!("{:?}", trouble.code));
+        if self.told.is_news(&kind) {
+            let cause = trouble.map(|trouble| trouble.reason);
+            tracing::warn!(cause, "kafka is away: new leads are answered with 503");
+        }
+    }
+
+    fn set(&self, state: BrokerState) {
+        let before = self.state.swap(state as u8, Ordering::Relaxed);
+        if state == BrokerState::Up {
+            self.set_trouble(None);
+            self.told.over();
+        }
+        if before != state as u8 {
+            match state {
+                BrokerState::Up => tracing::info!("kafka is up"),
+                BrokerState::Connecting => {}
+                BrokerState::Down => self.tell_down(),
+                BrokerState::TopicMissing => {
+                    tracing::error!("the events topic does not exist: run `leads-consumer topics`");
+                }
+            }
+        }
+    }
+}
+
+struct Context {
+    state: Arc<SharedState>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.state.set(BrokerState::Down);
+        } else if let Some(trouble) = code.and_then(|code| Trouble::of(code, reason)) {
+            self.state.failed(trouble);
+        } else {
+            tracing::debug!(target: "librdkafka", %error, reason);
+        }
+    }
+}
+
+fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    // Connection trouble is told once, by the state; librdkafka repeats it for each try.
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if facility != "FAIL" => {
+            tracing::warn!(target: "librdkafka", facility, "{message}");
+        }
+        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Context {
+    type DeliveryOpaque = Box<Pending>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Pending>) {
+        let outcome = match result {
+            Ok(message) => {
+                self.state.acknowledged.store(true, Ordering::Relaxed);
+                Ok(Position { partition: message.partition(), offset: message.offset() })
+            }
+            Err((error, _)) => Err(failure_of(error)),
+        };
+        // The request may be gone; the record is in the log all the same.
+        let _ = pending.reply.send(outcome);
+    }
+}
+
+fn failure_of(error: &KafkaError) -> DeliveryFailure {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => DeliveryFailure::TooLarge,
+        Some(RDKafkaErrorCode::QueueFull) => DeliveryFailure::QueueFull,
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::PurgeQueue,
+        ) => DeliveryFailure::NotTaken(error.to_string()),
+        // Anything else may have reached a replica before it failed.
+        _ => DeliveryFailure::Unknown(error.to_string()),
+    }
+}
+
+impl Broker {
+    /// Starts the clients in the background; needs no broker to be there.
+    ///
+    /// # Errors
+    /// When a setting is refused by librdkafka; names the variable.
+    pub fn start(config: &KafkaConfig, events_topic: &str) -> Result<Arc<Self>, ConfigError> {
+        let state = SharedState::new();
+        let producer = create(config, || {
+            config.producer().create_with_context(Context { state: Arc::clone(&state) })
+        })?;
+        let (watermarks, requests) = mpsc::channel();
+        let broker = Arc::new(Self { producer, state, watermarks });
+        let reporter = Arc::clone(&broker);
+        spawn("kafka-reports", move || reporter.serve_reports());
+        let topic = events_topic.to_owned();
+        let watcher = Arc::clone(&broker);
+        spawn("kafka-watch", move || watcher.watch(&topic));
+        let topic = events_topic.to_owned();
+        let reader = Arc::clone(&broker);
+        spawn("kafka-watermarks", move || reader.serve_watermarks(&topic, &requests));
+        Ok(broker)
+    }
+
+    /// What is known of the brokers now.
+    pub fn state(&self) -> BrokerState {
+        match self.state.state.load(Ordering::Relaxed) {
+            0 => BrokerState::Connecting,
+            1 => BrokerState::Up,
+            2 => BrokerState::Down,
+            _ => BrokerState::TopicMissing,
+        }
+    }
+
+    /// Partitions of the events topic; 0 until it was seen.
+    pub fn partitions(&self) -> u32 {
+        self.state.partitions.load(Ordering::Relaxed)
+    }
+
+    /// Records in the producer's queue and on the wire.
+    pub fn queue_len(&self) -> usize {
+        usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
+    }
+
+    /// Hands a record over. The answer comes with the delivery report, whether or not anybody still
+    /// waits for it; dropping the receiver does not take the record back.
+    ///
+    /// # Errors
+    /// When the record could not even be queued.
+    pub fn publish<'h>(
+        &self,
+        record: Record<'_>,
+        headers: impl Iterator<Item = (&'static str, &'h str)>,
+        permit: Permit,
+    ) -> Result<oneshot::Receiver<Result<Position, DeliveryFailure>>, DeliveryFailure> {
+        let (reply, answer) = oneshot::channel();
+        let mut owned = OwnedHeaders::new_with_capacity(USUAL_HEADERS);
+        for (key, value) in headers {
+            owned = owned.insert(Header { key, value: Some(value) });
+        }
+        let pending = Box::new(Pending { reply, _permit: Some(permit) });
+        let base = BaseRecord::with_opaque_to(record.topic, pending)
+            .key(record.key)
+            .payload(record.value)
+            .headers(owned);
+        match self.producer.send(base) {
+            Ok(()) => Ok(answer),
+            Err((error, _)) => Err(failure_of(&error)),
+        }
+    }
+
+    /// The offset behind the last record of a partition of the events topic, asked now.
+    pub async fn end_offset(&self, partition: i32, timeout: Duration) -> Option<i64> {
+        let (reply, answer) = oneshot::channel();
+        self.watermarks.send(WatermarkRequest { partition, reply }).ok()?;
+        tokio::time::timeout(timeout, answer).await.ok()?.ok()?
+    }
+
+    /// Waits until everything handed over is answered for, and stops the background threads.
+    pub fn close(&self, timeout: Duration) {
+        if let Err(error) = self.producer.flush(timeout) {
+            tracing::warn!(%error, "not everything in flight was acknowledged before the end");
+        }
+        self.state.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Runs the callbacks of deliveries and errors.
+    fn serve_reports(&self) {
+        while !self.state.stop.load(Ordering::Relaxed) {
+            self.producer.poll(Duration::from_millis(100));
+            thread::sleep(REPORT_PAUSE);
+        }
+    }
+
+    /// Keeps the state true: connections that fail are seen at once by the error callback, those
+    /// that hang and those that come back by asking.
+    fn watch(&self, topic: &str) {
+        while !self.state.stop.load(Ordering::Relaxed) {
+            let found = self.producer.client().fetch_metadata(Some(topic), Duration::from_secs(2));
+            let acknowledged = self.state.acknowledged.swap(false, Ordering::Relaxed);
+            let state = match found {
+                // Under load the question may wait behind the leads; their answers say enough.
+                Err(_) if acknowledged => self.state(),
+                Err(_) if self.state() == BrokerState::Connecting => BrokerState::Connecting,
+                Err(_) => BrokerState::Down,
+                Ok(metadata) => {
+                    let partitions = metadata.topics().first().map_or(0, |t| t.partitions().len());
+                    let count = u32::try_from(partitions).unwrap_or(u32::MAX);
+                    self.state.partitions.store(count, Ordering::Relaxed);
+                    if count > 0 { BrokerState::Up } else { BrokerState::TopicMissing }
+                }
+            };
+            self.state.set(state);
+            let pause = if state == BrokerState::Up { 1_000 } else { 200 };
+            thread::sleep(Duration::from_millis(pause));
+        }
+    }
+
+    /// Answers all requests that wait for the same partition with one question to the broker, asked
+    /// after the last of them came.
+    fn serve_watermarks(&self, topic: &str, requests: &mpsc::Receiver<WatermarkRequest>) {
+        while !self.state.stop.load(Ordering::Relaxed) {
+            let Ok(first) = requests.recv_timeout(Duration::from_millis(200)) else { continue };
+            let mut waiting: HashMap<i32, Vec<oneshot::Sender<Option<i64>>>> = HashMap::new();
+            for request in std::iter::once(first).chain(requests.try_iter()) {
+                waiting.entry(request.partition).or_default().push(request.reply);
+            }
+            for (partition, replies) in waiting {
+                let client = self.producer.client();
+                let found = client.fetch_watermarks(topic, partition, Duration::from_secs(1));
+                let end = found.ok().map(|(_, high)| high);
+                for reply in replies {
+                    let _ = reply.send(end);
+                }
+            }
+        }
+    }
+}
+
+struct WatermarkRequest {
+    partition: i32,
+    reply: oneshot::Sender<Option<i64>>,
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(work) {
+        tracing::error!(%error, name, "a background thread could not be started");
+    }
+}

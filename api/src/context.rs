@@ -1,0 +1,214 @@
+//! What is known of a request beside its contents, and the one line that is logged of it.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpRequest, web};
+use uuid::Uuid;
+
+use crate::error::ApiError;
+use crate::rate_limit::RateStatus;
+use crate::startup::App;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const RATE_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RATE_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// The routes, as metrics and log lines name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// `/api/v1/leads`
+    Leads,
+    /// `/api/v1/leads/{id}`
+    Lead,
+    /// `/livez`
+    Livez,
+    /// `/readyz`
+    Readyz,
+    /// `/openapi.json`
+    OpenApi,
+    /// `/docs`
+    Docs,
+    /// Everything else.
+    Unmatched,
+}
+
+impl Route {
+    /// The route's pattern.
+    pub fn pattern(self) -> &'static str {
+        match self {
+            Self::Leads => "/api/v1/leads",
+            Self::Lead => "/api/v1/leads/{id}",
+            Self::Livez => "/livez",
+            Self::Readyz => "/readyz",
+            Self::OpenApi => "/openapi.json",
+            Self::Docs => "/docs",
+            Self::Unmatched => "unmatched",
+        }
+    }
+
+    /// Probes come every second and say nothing new: their line is logged at debug level.
+    fn is_probe(self) -> bool {
+        match self {
+            Self::Livez | Self::Readyz => true,
+            Self::Leads | Self::Lead | Self::OpenApi | Self::Docs | Self::Unmatched => false,
+        }
+    }
+}
+
+/// Filled while a request is served, read when it is answered.
+#[derive(Debug)]
+pub struct RequestContext {
+    request_id: String,
+    traceparent: Option<String>,
+    route: Cell<Route>,
+    workspace_id: Cell<Option<Uuid>>,
+    rate: Cell<Option<RateStatus>>,
+}
+
+impl RequestContext {
+    /// The context of a request that went through [`observe`].
+    pub fn of(request: &HttpRequest) -> Option<Rc<Self>> {
+        request.extensions().get::<Rc<Self>>().cloned()
+    }
+
+    /// Names the route.
+    pub fn set_route(&self, route: Route) {
+        self.route.set(route);
+    }
+
+    /// Names the workspace, once the key is known.
+    pub fn set_workspace(&self, workspace_id: Uuid) {
+        self.workspace_id.set(Some(workspace_id));
+    }
+
+    /// Notes what the rate limit said.
+    pub fn set_rate(&self, rate: RateStatus) {
+        self.rate.set(Some(rate));
+    }
+
+    /// The request's `traceparent`, if it had a valid one.
+    pub fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
+    }
+
+    fn new(request: &ServiceRequest) -> Self {
+        let headers = request.headers();
+        // The pages' own files have no handler of ours that could name them.
+        let is_docs = request.path().starts_with("/docs/");
+        Self {
+            request_id: given_request_id(headers)
+                .unwrap_or_else(|| Uuid::now_v7().simple().to_string()),
+            traceparent: given_traceparent(headers),
+            route: Cell::new(if is_docs { Route::Docs } else { Route::Unmatched }),
+            workspace_id: Cell::new(None),
+            rate: Cell::new(None),
+        }
+    }
+
+    fn write_headers(&self, headers: &mut HeaderMap) {
+        // All values are ASCII by construction.
+        let mut set = |name, text: &str| {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.insert(name, value);
+            }
+        };
+        set(REQUEST_ID, &self.request_id);
+        if let Some(workspace_id) = self.workspace_id.get() {
+            let mut buffer = Uuid::encode_buffer();
+            set(WORKSPACE_ID, workspace_id.hyphenated().encode_lower(&mut buffer));
+        }
+        if let Some(RateStatus { limit, remaining, reset }) = self.rate.get() {
+            headers.insert(RATE_LIMIT, HeaderValue::from(limit));
+            headers.insert(RATE_REMAINING, HeaderValue::from(remaining));
+            headers.insert(RATE_RESET, HeaderValue::from(reset));
+        }
+    }
+}
+
+fn given_request_id(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
+}
+
+/// Source: <https://www.w3.org/TR/trace-context/#traceparent-header>, version 00.
+fn given_traceparent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let hex = |part: &str, length| {
+        part.len() == length
+            && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let not_zero = |part: &str| part.bytes().any(|b| b != b'0');
+    let mut parts = text.split('-');
+    let (version, trace, parent, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let valid = version == "00"
+        && hex(trace, 32)
+        && not_zero(trace)
+        && hex(parent, 16)
+        && not_zero(parent)
+        && hex(flags, 2)
+        && parts.next().is_none();
+    valid.then(|| text.to_owned())
+}
+
+/// Middleware around everything: gives the request its id, adds the headers that every answer has,
+/// measures, and logs one line.
+///
+/// # Errors
+/// Those of what is inside.
+pub async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let started = Instant::now();
+    let context = Rc::new(RequestContext::new(&request));
+    let app = request.app_data::<web::Data<App>>().cloned();
+    request.extensions_mut().insert(Rc::clone(&context));
+    let _active = app.as_ref().map(|app| app.enter());
+    // Routes answer their errors themselves: an `Err` here would be a fault of a middleware.
+    let mut response = next.call(request).await?.map_into_boxed_body();
+    context.write_headers(response.headers_mut());
+    if app.as_ref().is_some_and(|app| app.is_shutting_down()) {
+        // The client's next request finds another instance.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    let took = started.elapsed();
+    if let Some(app) = &app {
+        app.metrics.request(context.route.get(), response.status().as_u16(), took);
+    }
+    log(&context, &response, took);
+    Ok(response)
+}
+
+fn log(context: &RequestContext, response: &ServiceResponse, took: std::time::Duration) {
+    let route = context.route.get();
+    let error = response.response().error().and_then(|error| error.as_error::<ApiError>());
+    let trace_id = context.traceparent().map(|text| &text[3..35]);
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "http",
+                method = response.request().method().as_str(),
+                route = route.pattern(),
+                status = response.status().as_u16(),
+                us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                request_id = context.request_id,
+                workspace = context.workspace_id.get().map(tracing::field::display),
+                trace_id,
+                error = error.map(ApiError::code_name),
+                "request"
+            )
+        };
+    }
+    if route.is_probe() { line!(debug) } else { line!(info) }
+}

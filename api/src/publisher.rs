@@ -1,0 +1,158 @@
+//! Publishing an event: what may be in flight, what is shed at once, how long is waited.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use leads_shared::Event;
+use leads_shared::event::Encoded;
+use leads_shared::headers::Headers;
+use uuid::Uuid;
+
+use crate::broker::{Broker, BrokerState, DeliveryFailure, Position, Record};
+use crate::in_flight::InFlight;
+use crate::metrics::Metrics;
+
+/// While the oldest publish in flight is older than this, new ones are refused at once.
+const STALLED_AFTER: Duration = Duration::from_secs(2);
+
+/// An event that the broker has.
+#[derive(Debug)]
+pub struct Published {
+    /// Where it stands in the log.
+    pub position: Position,
+    /// The bytes that stand there.
+    pub encoded: Encoded,
+}
+
+/// Why an event was not acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// Nothing was sent: the broker can't be reached.
+    #[error("the message broker can't be reached")]
+    Unavailable,
+    /// Nothing was sent: the broker has stopped answering.
+    #[error("the message broker has stopped answering")]
+    Stalled,
+    /// Nothing was sent: too much is in flight.
+    #[error("too many leads are waiting for the message broker")]
+    Overloaded,
+    /// The event was sent and not acknowledged: it may or may not be in the log.
+    #[error("the message broker did not acknowledge in time")]
+    Unacknowledged,
+    /// The broker refused the record's size.
+    #[error("the message broker refuses a record of this size")]
+    TooLarge,
+    /// The event could not be written.
+    #[error("the event could not be encoded")]
+    Encoding,
+}
+
+/// Publishes events to one topic.
+pub struct Publisher {
+    broker: Arc<Broker>,
+    topic: String,
+    in_flight: Arc<InFlight>,
+    timeout: Duration,
+    metrics: Arc<Metrics>,
+    /// Set when the producer is done for: tells the readiness probe.
+    closed: AtomicBool,
+}
+
+impl Publisher {
+    /// Publishes to `topic`, waits at most `timeout` for each acknowledgement.
+    pub fn new(
+        broker: Arc<Broker>,
+        topic: String,
+        in_flight: Arc<InFlight>,
+        timeout: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { broker, topic, in_flight, timeout, metrics, closed: AtomicBool::new(false) }
+    }
+
+    /// Publishes an event and waits for the acknowledgement of all in-sync replicas.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; only [`PublishError::Unacknowledged`] leaves open whether the event is
+    /// in the log.
+    pub async fn publish(
+        &self,
+        event: &Event<'_>,
+        traceparent: Option<&str>,
+    ) -> Result<Published, PublishError> {
+        self.refuse_early()?;
+        let encoded = event.encode().map_err(|_| PublishError::Encoding)?;
+        let permit = self.in_flight.enter(encoded.value.len()).ok_or(PublishError::Overloaded)?;
+        let started = Instant::now();
+        let headers = Headers::of(event, traceparent);
+        let mut key = Uuid::encode_buffer();
+        let record = Record {
+            topic: &self.topic,
+            key: event.lead_id.hyphenated().encode_lower(&mut key),
+            value: &encoded.value,
+        };
+        let answer = self.broker.publish(record, headers.iter(), permit).map_err(failed)?;
+        // The delivery report comes first: message.timeout.ms is below this wait. The wait bounds
+        // what happens when it doesn't.
+        let report = tokio::time::timeout(self.timeout, answer).await;
+        let position = report
+            .map_err(|_| PublishError::Unacknowledged)?
+            .map_err(|_| PublishError::Unacknowledged)?
+            .map_err(failed)?;
+        self.metrics.published(started.elapsed());
+        Ok(Published { position, encoded })
+    }
+
+    /// Why a lead would be refused now, known without sending it.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub fn refuse_early(&self) -> Result<(), PublishError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(PublishError::Unavailable);
+        }
+        match self.broker.state() {
+            BrokerState::Up => {}
+            BrokerState::Connecting | BrokerState::Down | BrokerState::TopicMissing => {
+                return Err(PublishError::Unavailable);
+            }
+        }
+        if self.in_flight.oldest() > STALLED_AFTER { Err(PublishError::Stalled) } else { Ok(()) }
+    }
+
+    /// The state of the broker, for the readiness probe.
+    pub fn broker_state(&self) -> BrokerState {
+        self.broker.state()
+    }
+
+    /// Writes the gauges of what is in flight.
+    pub fn report(&self) {
+        self.metrics.in_flight(
+            self.in_flight.count(),
+            self.in_flight.bytes(),
+            self.broker.queue_len(),
+        );
+    }
+
+    /// Takes no more, and waits until what was handed over is answered for. Blocks.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.broker.close(self.timeout);
+    }
+}
+
+fn failed(failure: DeliveryFailure) -> PublishError {
+    match failure {
+        DeliveryFailure::Unknown(reason) => {
+            tracing::debug!(reason, "a publish was not acknowledged");
+            PublishError::Unacknowledged
+        }
+        DeliveryFailure::NotTaken(reason) => {
+            tracing::debug!(reason, "a publish was refused");
+            PublishError::Unavailable
+        }
+        DeliveryFailure::TooLarge => PublishError::TooLarge,
+        DeliveryFailure::QueueFull => PublishError::Overloaded,
+    }
+}

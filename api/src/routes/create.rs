@@ -1,0 +1,70 @@
+//! `POST /api/v1/leads`
+
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use chrono::Utc;
+use leads_shared::{Event, Payload, Timestamp};
+use uuid::Uuid;
+
+use super::body;
+use super::guard::{self, Terms};
+use crate::access::Scope;
+use crate::broker::Position;
+use crate::context::Route;
+use crate::domain::idempotency::creation_event_id;
+use crate::domain::{MAX_LEAD_BYTES, NewLead};
+use crate::error::ApiError;
+use crate::startup::App;
+
+const POSITION: HeaderName = HeaderName::from_static("x-lead-position");
+
+/// Takes a lead in; answers when the broker has it.
+pub(super) async fn create(
+    request: HttpRequest,
+    payload: web::Payload,
+    app: web::Data<App>,
+) -> Result<HttpResponse, ApiError> {
+    let terms =
+        Terms { route: Route::Leads, scopes: &[Scope::LeadsWrite], max_body: Some(MAX_LEAD_BYTES) };
+    let caller = guard::admit(&request, &app, terms)?;
+    let key = guard::idempotency_key(request.headers())?;
+    let body = body::read(request.headers(), payload, MAX_LEAD_BYTES, &app).await?;
+    let new_lead = NewLead::parse(&body)?;
+
+    let workspace_id = caller.workspace_id;
+    let (lead_id, event_id) = match key {
+        Some(key) => {
+            let lead_id = key.lead_id(workspace_id);
+            (lead_id, creation_event_id(lead_id))
+        }
+        None => (Uuid::now_v7(), Uuid::now_v7()),
+    };
+    let now = Timestamp::from(Utc::now());
+    let lead = new_lead.into_lead(lead_id, workspace_id, now);
+    let event = Event {
+        event_id,
+        occurred_at: now,
+        workspace_id,
+        lead_id,
+        payload: Payload::LeadCreated { lead },
+    };
+    let published = app.publish(&event, caller.traceparent()).await?;
+
+    // The lead was written once, for the log; the answer repeats those bytes.
+    let lead = &published.encoded.value[published.encoded.body.clone()];
+    let mut answer = Vec::with_capacity(lead.len() + 9);
+    answer.extend_from_slice(br#"{"data":"#);
+    answer.extend_from_slice(lead);
+    answer.push(b'}');
+    Ok(HttpResponse::Created()
+        .insert_header((header::LOCATION, format!("/api/v1/leads/{lead_id}")))
+        .insert_header((header::ETAG, HeaderValue::from_static("\"1\"")))
+        .insert_header(position(published.position))
+        .content_type("application/json")
+        .body(answer))
+}
+
+/// `X-Lead-Position: <partition>:<offset>`
+pub(super) fn position(position: Position) -> (HeaderName, String) {
+    (POSITION, format!("{}:{}", position.partition, position.offset))
+}

@@ -1,0 +1,177 @@
+//! What is checked before a body is read, in this order:
+//! route → method → size → key → scope → rate → accept and content type.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use uuid::Uuid;
+
+use crate::access::{ActiveKey, Scope};
+use crate::context::{RequestContext, Route};
+use crate::domain::idempotency::IdempotencyKey;
+use crate::error::{ApiError, ErrorCode};
+use crate::rate_limit::Decision;
+use crate::startup::App;
+
+/// What a route asks of its callers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) route: Route,
+    pub(super) scopes: &'static [Scope],
+    /// Largest body in bytes, where one is taken.
+    pub(super) max_body: Option<usize>,
+}
+
+/// A caller that was let in.
+pub(super) struct Caller {
+    pub(super) workspace_id: Uuid,
+    context: Rc<RequestContext>,
+}
+
+impl Caller {
+    pub(super) fn traceparent(&self) -> Option<&str> {
+        self.context.traceparent()
+    }
+}
+
+/// Lets a request in or says why not.
+pub(super) fn admit(request: &HttpRequest, app: &App, terms: Terms) -> Result<Caller, ApiError> {
+    let context = RequestContext::of(request)
+        .ok_or_else(|| ApiError::new(ErrorCode::InternalError, "the request has no context"))?;
+    context.set_route(terms.route);
+    let headers = request.headers();
+    if let Some(limit) = terms.max_body {
+        check_declared_size(headers, limit)?;
+    }
+    let key = authenticate(headers, app)?;
+    context.set_workspace(key.workspace_id);
+    if let Some(missing) = terms.scopes.iter().find(|scope| !key.allows(**scope)) {
+        return Err(ApiError::insufficient_scope(*missing));
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    match key.window.count(seconds) {
+        Decision::Unlimited => {}
+        Decision::Allowed(status) => context.set_rate(status),
+        Decision::Refused(status) => {
+            context.set_rate(status);
+            return Err(ApiError::rate_limited(status, seconds));
+        }
+    }
+    key.used(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+    check_accept(headers)?;
+    if terms.max_body.is_some() {
+        check_content_type(headers)?;
+    }
+    Ok(Caller { workspace_id: key.workspace_id, context })
+}
+
+/// The idempotency key, if the request has one.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+    let mut values = headers.get_all("idempotency-key");
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = IdempotencyKey::parse(value.as_bytes());
+    match (key, values.next()) {
+        (Ok(key), None) => Ok(Some(key)),
+        (Ok(_), Some(_)) => Err(ApiError::new(
+            ErrorCode::InvalidIdempotencyKey,
+            "Idempotency-Key is given more than once",
+        )),
+        (Err(error), _) => Err(ApiError::new(ErrorCode::InvalidIdempotencyKey, error.to_string())),
+    }
+}
+
+fn check_declared_size(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    match declared.and_then(|text| text.parse::<usize>().ok()) {
+        Some(length) if length > limit => Err(ApiError::too_large(limit)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn authenticate(headers: &HeaderMap, app: &App) -> Result<Arc<ActiveKey>, ApiError> {
+    if !app.directory.is_loaded() {
+        return Err(ApiError::new(
+            ErrorCode::Starting,
+            "the service is starting: its keys are not loaded yet. Try again",
+        ));
+    }
+    let text = credentials(headers)?.ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::MissingApiKey,
+            "send the API key as `Authorization: Bearer KEY` or `x-api-key: KEY`",
+        )
+    })?;
+    app.directory.find(&crate::access::digest(text)).ok_or_else(|| {
+        ApiError::new(ErrorCode::InvalidApiKey, "the API key is unknown or was revoked")
+    })
+}
+
+/// The key as it was sent, by either header or by both alike.
+fn credentials(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
+    let bearer = headers.get_all(header::AUTHORIZATION).map(|value| {
+        let value = value.as_bytes();
+        match value.split_at_checked(7) {
+            Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => key.trim_ascii(),
+            // Another scheme is no key of ours: it is answered as an unknown one.
+            Some(_) | None => value,
+        }
+    });
+    let mut sent = bearer.chain(headers.get_all("x-api-key").map(HeaderValue::as_bytes));
+    let Some(first) = sent.next() else { return Ok(None) };
+    if sent.all(|other| other == first) {
+        Ok(Some(first))
+    } else {
+        Err(ApiError::new(
+            ErrorCode::AmbiguousCredentials,
+            "the request has different keys in its headers; send one",
+        ))
+    }
+}
+
+fn check_accept(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut given = headers.get_all(header::ACCEPT).peekable();
+    if given.peek().is_none() {
+        return Ok(());
+    }
+    let ranges = given.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    // The most specific range decides: RFC 9110, 12.5.1.
+    let best = ranges
+        .filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let specificity = match parts.next()?.to_ascii_lowercase().as_str() {
+                "application/json" => 3,
+                "application/*" => 2,
+                "*/*" => 1,
+                _ => return None,
+            };
+            let refused = parts.any(|part| {
+                part.strip_prefix("q=").is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0))
+            });
+            Some((specificity, !refused))
+        })
+        .max();
+    match best {
+        Some((_, true)) => Ok(()),
+        Some((_, false)) | None => Err(ApiError::new(
+            ErrorCode::NotAcceptable,
+            "answers are application/json; send an Accept header that takes it, or none",
+        )),
+    }
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = value.map(|value| value.split(';').next().unwrap_or_default().trim());
+    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        Ok(())
+    } else {
+        Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "send the body with `Content-Type: application/json` (with curl: --json)",
+        ))
+    }
+}

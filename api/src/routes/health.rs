@@ -1,0 +1,76 @@
+//! `GET /livez` and `GET /readyz`
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::name_route;
+use crate::broker::BrokerState;
+use crate::context::Route;
+use crate::startup::App;
+
+/// The process lives.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Liveness {
+    /// Always `ok`.
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// Whether leads can be taken in, and what each dependency says.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Readiness {
+    /// `ok`; `degraded`: leads are taken, reads are not; `unavailable`: no leads are taken.
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// `up`, `down`, `connecting`, `topic_missing` or `stalled`.
+    #[schema(example = "up")]
+    kafka: &'static str,
+    /// `loaded` or `loading`.
+    #[schema(example = "loaded")]
+    keys: &'static str,
+    /// `up` or `down`.
+    #[schema(example = "up")]
+    postgres: &'static str,
+    /// Whether the process is shutting down.
+    shutting_down: bool,
+}
+
+/// Depends on nothing but the process.
+pub(super) async fn livez(request: HttpRequest) -> HttpResponse {
+    name_route(&request, Route::Livez);
+    HttpResponse::Ok().json(Liveness { status: "ok" })
+}
+
+/// 503 when leads can't be taken in. PostgreSQL away is no reason: ingest goes on without it.
+pub(super) async fn readyz(request: HttpRequest, app: web::Data<App>) -> HttpResponse {
+    name_route(&request, Route::Readyz);
+    let postgres_is_up = app.read_model.is_up().await;
+    let shutting_down = app.is_shutting_down();
+    let can_publish = app.can_publish();
+    let kafka = match app.broker.state() {
+        BrokerState::Up if can_publish => "up",
+        BrokerState::Up => "stalled",
+        BrokerState::Connecting => "connecting",
+        BrokerState::Down => "down",
+        BrokerState::TopicMissing => "topic_missing",
+    };
+    let keys_are_loaded = app.directory.is_loaded();
+    let takes_leads = can_publish && keys_are_loaded && !shutting_down;
+    let body = Readiness {
+        status: match (takes_leads, postgres_is_up) {
+            (true, true) => "ok",
+            (true, false) => "degraded",
+            (false, _) => "unavailable",
+        },
+        kafka,
+        keys: if keys_are_loaded { "loaded" } else { "loading" },
+        postgres: if postgres_is_up { "up" } else { "down" },
+        shutting_down,
+    };
+    if takes_leads {
+        HttpResponse::Ok().json(body)
+    } else {
+        HttpResponse::ServiceUnavailable().insert_header(("retry-after", "1")).json(body)
+    }
+}

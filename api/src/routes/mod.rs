@@ -1,0 +1,89 @@
+//! One file per resource or verb; what they share stands in `guard` and `body`.
+
+mod body;
+mod create;
+mod docs;
+mod fetch;
+mod guard;
+mod health;
+mod list;
+mod query;
+mod update;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use leads_shared::Lead;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::context::{RequestContext, Route};
+use crate::error::{ApiError, ErrorCode};
+
+pub use docs::openapi;
+
+/// Every route of the service.
+pub fn configure(config: &mut web::ServiceConfig) {
+    config
+        .service(
+            web::resource("/api/v1/leads")
+                .route(web::post().to(create::create))
+                .route(web::get().to(list::list))
+                .route(web::head().to(list::list))
+                .default_service(web::to(|request| {
+                    not_allowed(request, Route::Leads, "GET, HEAD, POST")
+                })),
+        )
+        .service(
+            web::resource("/api/v1/leads/{id}")
+                .route(web::get().to(fetch::fetch))
+                .route(web::head().to(fetch::fetch))
+                .route(web::patch().to(update::update))
+                .default_service(web::to(|request| {
+                    not_allowed(request, Route::Lead, "GET, HEAD, PATCH")
+                })),
+        )
+        .service(
+            web::resource("/livez")
+                .route(web::get().to(health::livez))
+                .route(web::head().to(health::livez))
+                .default_service(web::to(|request| {
+                    not_allowed(request, Route::Livez, "GET, HEAD")
+                })),
+        )
+        .service(
+            web::resource("/readyz")
+                .route(web::get().to(health::readyz))
+                .route(web::head().to(health::readyz))
+                .default_service(web::to(|request| {
+                    not_allowed(request, Route::Readyz, "GET, HEAD")
+                })),
+        )
+        .configure(docs::configure)
+        .default_service(web::to(route_not_found));
+}
+
+async fn not_allowed(
+    request: HttpRequest,
+    route: Route,
+    allow: &'static str,
+) -> Result<HttpResponse, ApiError> {
+    name_route(&request, route);
+    Err(ApiError::method_not_allowed(allow))
+}
+
+async fn route_not_found() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::new(ErrorCode::RouteNotFound, "no such route; GET /docs lists them"))
+}
+
+fn name_route(request: &HttpRequest, route: Route) {
+    if let Some(context) = RequestContext::of(request) {
+        context.set_route(route);
+    }
+}
+
+/// The answer about one lead.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LeadAnswer<'a> {
+    /// The lead.
+    #[schema(value_type = Lead<'static>)]
+    pub data: &'a Lead<'a>,
+}
