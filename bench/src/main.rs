@@ -1,0 +1,154 @@
+//! Measures leads on the machine it runs on, and runs a realistic day through it.
+
+mod bare;
+mod cpu;
+mod day;
+mod drain;
+mod freshness;
+mod http;
+mod kafka;
+mod load;
+mod machine;
+mod recipe;
+mod report;
+mod sample;
+mod service;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use cpu::Watched;
+
+/// Load generator and benchmark recipes for leads.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure everything in one run on the servers of the environment (`bench/run` starts them).
+    Run(recipe::Options),
+    /// Send a generated day through a running system and compare what comes back (`bench/day`).
+    Day(day::Options),
+    /// Serve the baseline: a bare actix-web handler that reads a lead and answers 201.
+    Bare {
+        /// Address to listen on.
+        #[arg(long, default_value = "127.0.0.1:8090")]
+        listen: SocketAddr,
+    },
+    /// Measure librdkafka alone: records like leads, `acks=all`, idempotent, to a new topic.
+    Produce {
+        /// Bootstrap servers.
+        #[arg(long, env = "KAFKA_BROKERS")]
+        brokers: String,
+        /// How many records.
+        #[arg(long, default_value_t = 1_000_000)]
+        records: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure a URL that takes leads: closed loop over keep-alive connections.
+    Http(HttpOptions),
+    /// Write the figures of a run into the page, between its two markers.
+    Render {
+        /// What `run` wrote.
+        #[arg(long, default_value = "bench/results/latest.json")]
+        results: PathBuf,
+        /// The page.
+        #[arg(long, default_value = "docs/benchmarks.md")]
+        page: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct HttpOptions {
+    /// Where to POST leads.
+    #[arg(long, default_value = "http://127.0.0.1:8080/api/v1/leads")]
+    url: String,
+    /// The API key.
+    #[arg(long, env = "LEADS_KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// Connections, each with one request under way.
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Seconds to measure.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// End after that many answers, if that comes first.
+    #[arg(long)]
+    requests: Option<u64>,
+    /// Seconds before the measuring starts.
+    #[arg(long, default_value_t = 2.0)]
+    warm_up: f64,
+    /// A process whose CPU time and memory to show, with all its children; may be repeated.
+    #[arg(long, value_name = "NAME=PID")]
+    pid: Vec<Watched>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(options) => block_on(recipe::run(options)).map(|()| ExitCode::SUCCESS),
+        Command::Day(options) => block_on(day::run(options)),
+        Command::Bare { listen } => bare::serve(listen).map(|()| ExitCode::SUCCESS),
+        Command::Produce { brokers, records, json } => {
+            block_on(produce(&brokers, records, json)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Http(options) => block_on(http_load(options)).map(|()| ExitCode::SUCCESS),
+        Command::Render { results, page } => {
+            report::render(&results, &page).map(|()| ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("leads-bench: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// One thread: the generator shares its cores with what it measures.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, work)
+}
+
+async fn produce(brokers: &str, records: u64, json: bool) -> Result<()> {
+    let run = kafka::produce_alone(brokers, records).await?;
+    print_as(json, &run, |run| report::produce_table(std::slice::from_ref(run)))
+}
+
+async fn http_load(options: HttpOptions) -> Result<()> {
+    let HttpOptions { url, key, connections, seconds, requests, warm_up, pid, json } = options;
+    let target = load::Target::leads(&url, key.as_deref())?;
+    let plan = load::Plan {
+        connections,
+        warm_up: Duration::try_from_secs_f64(warm_up)?,
+        measure: Duration::try_from_secs_f64(seconds)?,
+        answers: requests,
+    };
+    let run = load::closed_loop("POST", target, &plan, &pid).await?;
+    print_as(json, &run, |run| report::http_table(std::slice::from_ref(run)))
+}
+
+fn print_as<T: serde::Serialize>(
+    json: bool,
+    value: &T,
+    table: impl FnOnce(&T) -> String,
+) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(value)?);
+    } else {
+        print!("{}", table(value));
+    }
+    Ok(())
+}
