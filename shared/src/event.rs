@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Readers ignore fields they don't know. A change of an event that old readers could not take gets
-//! a new `schema_version`, and an arm in [`upcast`] that turns the old body into today's.
+//! a new `schema_version`, and an arm in `upcast` that turns the old body into today's.
 
 use std::io::Write;
 use std::ops::Range;

@@ -84,8 +84,11 @@ async fn kafka_stands_still(own: &Own, acknowledged: &mut Vec<String>) {
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
 
     own.system.stack().resume(Server::Kafka).await;
-    // Another client finds it well: from here on it is up to the API.
-    own.system.records().await;
+    // A new client finds it well: from here on it is up to the API.
+    eventually(DEADLINE, "Kafka is well again", async || {
+        own.system.keys(&["list"]).await.status.success()
+    })
+    .await;
     acknowledged.push(until_taken(api, key, "POST works again after the pause").await);
     api.wait_ready().await;
 }
@@ -158,7 +161,15 @@ async fn postgres_dies(own: &Own, acknowledged: &mut Vec<String>) {
 fn servers_go_away_and_come_back() {
     run(async {
         let system = System::builder().stack(Stack::dedicated().await).build().await;
-        let own = Own::start(system, &[("PUBLISH_TIMEOUT", "3s")]).await;
+        let own = Own::start(
+            system,
+            &[
+                ("PUBLISH_TIMEOUT", "3s"),
+                ("KAFKA_DEBUG", "metadata"),
+                ("LOG_LEVEL", "info,librdkafka=debug"),
+            ],
+        )
+        .await; // TEMP
         let mut acknowledged = Vec::new();
         acknowledged.push(own.api.post_lead(&own.key, "{}").await.lead_id());
         assert_kept(&own, &acknowledged).await;
