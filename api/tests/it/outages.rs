@@ -161,15 +161,7 @@ async fn postgres_dies(own: &Own, acknowledged: &mut Vec<String>) {
 fn servers_go_away_and_come_back() {
     run(async {
         let system = System::builder().stack(Stack::dedicated().await).build().await;
-        let own = Own::start(
-            system,
-            &[
-                ("PUBLISH_TIMEOUT", "3s"),
-                ("KAFKA_DEBUG", "metadata"),
-                ("LOG_LEVEL", "info,librdkafka=debug"),
-            ],
-        )
-        .await; // TEMP
+        let own = Own::start(system, &[("PUBLISH_TIMEOUT", "3s")]).await;
         let mut acknowledged = Vec::new();
         acknowledged.push(own.api.post_lead(&own.key, "{}").await.lead_id());
         assert_kept(&own, &acknowledged).await;

@@ -167,8 +167,9 @@ fn whatever_is_accepted_becomes_a_row() {
         // Else the property would say nothing.
         assert!((BODIES / 5..=BODIES * 9 / 10).contains(&accepted), "{accepted} of {BODIES}");
         assert_eq!(shared.system.number("SELECT count(*) FROM dead_letters").await, 0);
-        let list = shared.api.get(&key, "/api/v1/leads?limit=1").await.json();
-        assert_eq!(list["pagination"]["total"], accepted);
+        // As text: there may be numbers in it that `Response::json` can't hold.
+        let list = shared.api.get(&key, "/api/v1/leads?limit=1").await.text();
+        assert!(list.contains(&format!("\"total\":{accepted},")), "{accepted}: {list}");
     });
 }
 
