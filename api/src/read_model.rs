@@ -98,7 +98,8 @@ impl ReadModel {
         let pool = Pool::builder(Manager::from_config(config, tls, recycling))
             .max_size(connections)
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(Duration::from_secs(1)))
+            // All connections busy is no reason to say that PostgreSQL is away.
+            .wait_timeout(Some(Duration::from_secs(2)))
             .create_timeout(Some(Duration::from_secs(1)))
             .recycle_timeout(Some(Duration::from_secs(1)))
             .build()

@@ -15,7 +15,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::config::create;
-use super::{ConfigError, Context, KafkaConfig, Pending, SharedState};
+use super::{ConfigError, Context, GIVE_UP_CLIENT, KafkaConfig, Pending, SharedState};
+
+/// How often the brokers are asked whether they are there.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// One record of a compacted topic.
 #[derive(Debug, Clone, Copy)]
@@ -37,9 +40,32 @@ pub fn follow(
     stop: &AtomicBool,
     mut handle: impl FnMut(Followed<'_>) -> bool,
 ) -> Result<(), ConfigError> {
+    while follow_with_one_client(config, topic, stop, &mut handle)? == Ended::Lost {
+        tracing::debug!(topic, "making a new client");
+    }
+    Ok(())
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// As asked.
+    Asked,
+    /// The client has lost its brokers, see [`super::Broker::watch`]. The next one reads from the
+    /// start again, which changes nothing: a record is the whole state of its key.
+    Lost,
+}
+
+fn follow_with_one_client(
+    config: &KafkaConfig,
+    topic: &str,
+    stop: &AtomicBool,
+    handle: &mut impl FnMut(Followed<'_>) -> bool,
+) -> Result<Ended, ConfigError> {
     let consumer: BaseConsumer<Quiet> =
         create(config, || config.reader().create_with_context(Quiet))?;
-    let Some(partitions) = wait_for_topic(&consumer, topic, stop) else { return Ok(()) };
+    let Some(partitions) = wait_for_topic(&consumer, topic, stop) else {
+        return Ok(if stop.load(Ordering::Relaxed) { Ended::Asked } else { Ended::Lost });
+    };
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {
         // A partition of the list that was just made takes any offset.
@@ -47,7 +73,17 @@ pub fn follow(
     }
     consumer.assign(&assignment).map_err(|error| ConfigError(error.to_string()))?;
     let mut behind = usize::try_from(partitions).unwrap_or(0);
+    let mut reached = Instant::now();
+    let mut asked = Instant::now();
     while !stop.load(Ordering::Relaxed) {
+        if asked.elapsed() > ASK_EVERY {
+            if consumer.fetch_metadata(Some(topic), Duration::from_secs(2)).is_ok() {
+                reached = Instant::now();
+            } else if reached.elapsed() > GIVE_UP_CLIENT {
+                return Ok(Ended::Lost);
+            }
+            asked = Instant::now();
+        }
         let go_on = match consumer.poll(Duration::from_millis(100)) {
             None => true,
             Some(Ok(message)) => {
@@ -66,13 +102,15 @@ pub fn follow(
             break;
         }
     }
-    Ok(())
+    Ok(Ended::Asked)
 }
 
 fn wait_for_topic(consumer: &BaseConsumer<Quiet>, topic: &str, stop: &AtomicBool) -> Option<i32> {
     let mut told = false;
-    while !stop.load(Ordering::Relaxed) {
+    let mut reached = Instant::now();
+    while !stop.load(Ordering::Relaxed) && reached.elapsed() < GIVE_UP_CLIENT {
         if let Ok(metadata) = consumer.fetch_metadata(Some(topic), Duration::from_secs(2)) {
+            reached = Instant::now();
             let count = metadata.topics().first().map_or(0, |t| t.partitions().len());
             if count > 0 {
                 return i32::try_from(count).ok();

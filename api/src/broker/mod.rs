@@ -6,9 +6,9 @@ mod follow;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -33,6 +33,9 @@ const USUAL_HEADERS: usize = 9;
 /// Delivery reports are handed on together: each partition's come apart, and every one would wake
 /// this process's threads in a chain. Saves a tenth of the CPU time a lead for half of this in time.
 const REPORT_PAUSE: Duration = Duration::from_micros(500);
+
+/// After this long without a broker, a client is made anew.
+const GIVE_UP_CLIENT: Duration = Duration::from_secs(10);
 
 /// Where a record stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +97,9 @@ struct Pending {
 
 /// The shared connection to Kafka.
 pub struct Broker {
-    producer: BaseProducer<Context>,
+    config: KafkaConfig,
+    /// Replaced when it is beyond recovery, see [`Broker::watch`].
+    producer: RwLock<Arc<BaseProducer<Context>>>,
     state: Arc<SharedState>,
     watermarks: mpsc::Sender<WatermarkRequest>,
 }
@@ -266,11 +271,9 @@ impl Broker {
     /// When a setting is refused by librdkafka; names the variable.
     pub fn start(config: &KafkaConfig, events_topic: &str) -> Result<Arc<Self>, ConfigError> {
         let state = SharedState::new();
-        let producer = create(config, || {
-            config.producer().create_with_context(Context { state: Arc::clone(&state) })
-        })?;
+        let producer = RwLock::new(Arc::new(make_producer(config, &state)?));
         let (watermarks, requests) = mpsc::channel();
-        let broker = Arc::new(Self { producer, state, watermarks });
+        let broker = Arc::new(Self { config: config.clone(), producer, state, watermarks });
         let reporter = Arc::clone(&broker);
         spawn("kafka-reports", move || reporter.serve_reports());
         let topic = events_topic.to_owned();
@@ -299,7 +302,11 @@ impl Broker {
 
     /// Records in the producer's queue and on the wire.
     pub fn queue_len(&self) -> usize {
-        usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
+        usize::try_from(self.producer().in_flight_count()).unwrap_or(0)
+    }
+
+    fn producer(&self) -> Arc<BaseProducer<Context>> {
+        Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Hands a record over. The answer comes with the delivery report, whether or not anybody still
@@ -323,7 +330,7 @@ impl Broker {
             .key(record.key)
             .payload(record.value)
             .headers(owned);
-        match self.producer.send(base) {
+        match self.producer().send(base) {
             Ok(()) => Ok(answer),
             Err((error, _)) => Err(failure_of(&error)),
         }
@@ -338,7 +345,7 @@ impl Broker {
 
     /// Waits until everything handed over is answered for, and stops the background threads.
     pub fn close(&self, timeout: Duration) {
-        if let Err(error) = self.producer.flush(timeout) {
+        if let Err(error) = self.producer().flush(timeout) {
             tracing::warn!(%error, "not everything in flight was acknowledged before the end");
         }
         self.state.stop.store(true, Ordering::Relaxed);
@@ -347,16 +354,22 @@ impl Broker {
     /// Runs the callbacks of deliveries and errors.
     fn serve_reports(&self) {
         while !self.state.stop.load(Ordering::Relaxed) {
-            self.producer.poll(Duration::from_millis(100));
+            self.producer().poll(Duration::from_millis(100));
             thread::sleep(REPORT_PAUSE);
         }
     }
 
     /// Keeps the state true: connections that fail are seen at once by the error callback, those
     /// that hang and those that come back by asking.
+    ///
+    /// A client that stays away is made anew. librdkafka forgets its brokers when a broker that is
+    /// just coming back names none, and does not ask the bootstrap servers again:
+    /// <https://github.com/confluentinc/librdkafka/issues/5301>. One with a fatal error is, too.
     fn watch(&self, topic: &str) {
+        let mut reached = Instant::now();
         while !self.state.stop.load(Ordering::Relaxed) {
-            let found = self.producer.client().fetch_metadata(Some(topic), Duration::from_secs(2));
+            let producer = self.producer();
+            let found = producer.client().fetch_metadata(Some(topic), Duration::from_secs(2));
             let acknowledged = self.state.acknowledged.swap(false, Ordering::Relaxed);
             let state = match found {
                 // Under load the question may wait behind the leads; their answers say enough.
@@ -371,8 +384,30 @@ impl Broker {
                 }
             };
             self.state.set(state);
+            if found_any(state) {
+                reached = Instant::now();
+            }
+            let fatal = producer.client().fatal_error();
+            // Nothing is handed over while Kafka is away, and what was has run into its time-out:
+            // the new client can't overtake the old one.
+            let idle = producer.in_flight_count() == 0;
+            if idle && (fatal.is_some() || reached.elapsed() > GIVE_UP_CLIENT) {
+                tracing::debug!(?fatal, "making a new client");
+                self.replace_producer();
+                reached = Instant::now();
+            }
             let pause = if state == BrokerState::Up { 1_000 } else { 200 };
             thread::sleep(Duration::from_millis(pause));
+        }
+    }
+
+    fn replace_producer(&self) {
+        match make_producer(&self.config, &self.state) {
+            Ok(producer) => {
+                let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+                *current = Arc::new(producer);
+            }
+            Err(error) => tracing::error!(%error, "a new Kafka client could not be made"),
         }
     }
 
@@ -386,8 +421,9 @@ impl Broker {
                 waiting.entry(request.partition).or_default().push(request.reply);
             }
             for (partition, replies) in waiting {
-                let client = self.producer.client();
-                let found = client.fetch_watermarks(topic, partition, Duration::from_secs(1));
+                let producer = self.producer();
+                let found =
+                    producer.client().fetch_watermarks(topic, partition, Duration::from_secs(1));
                 let end = found.ok().map(|(_, high)| high);
                 for reply in replies {
                     let _ = reply.send(end);
@@ -395,6 +431,21 @@ impl Broker {
             }
         }
     }
+}
+
+/// Whether a broker has answered.
+fn found_any(state: BrokerState) -> bool {
+    match state {
+        BrokerState::Up | BrokerState::TopicMissing => true,
+        BrokerState::Connecting | BrokerState::Down => false,
+    }
+}
+
+fn make_producer(
+    config: &KafkaConfig,
+    state: &Arc<SharedState>,
+) -> Result<BaseProducer<Context>, ConfigError> {
+    create(config, || config.producer().create_with_context(Context { state: Arc::clone(state) }))
 }
 
 struct WatermarkRequest {

@@ -8,7 +8,9 @@ use crate::failure::Failure;
 
 /// A frozen or partitioned-off writer must not hold up its successor: its locks end by these.
 /// The planner is held to the primary key: it would take a sequential scan for a join with a large
-/// array until the table's first ANALYZE, and that can be the whole of a first drain away.
+/// array until the table's first ANALYZE, and that can be the whole of a first drain away. And a
+/// plan kept from when the table was empty, where all indexes look alike, may read a whole workspace
+/// through the wrong one: each batch is planned by the table's present size.
 /// Settings that this version of PostgreSQL does not know are passed over.
 const SETTINGS: &str = "
     SELECT set_config(known.name, wanted.value, false)
@@ -18,7 +20,7 @@ const SETTINGS: &str = "
         ('transaction_timeout', '30s'),
         ('lock_timeout', '5s'),
         ('client_connection_check_interval', '1s'),
-        ('plan_cache_mode', 'force_generic_plan'),
+        ('plan_cache_mode', 'force_custom_plan'),
         ('enable_seqscan', 'off'),
         ('enable_hashjoin', 'off'),
         ('enable_mergejoin', 'off')
