@@ -3,7 +3,7 @@
 # instance's folder, $NAME its name.
 
 # postgres_home: sets PG_HOME (the data's folder), PG_BIN and PG_USER ("" is the caller). For a root
-# whose clone is where "nobody" can't go (/root/leads), home and binaries are under /var/lib.
+# whose clone is where "nobody" can't go (a home of root, say), home and binaries are under /var/lib.
 postgres_home() {
   PG_HOME=$DIR/postgres PG_BIN=$DIST/postgres/bin PG_USER=
   [ "$(id -u)" = 0 ] || return 0
