@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A point in time with millisecond resolution, from year 0 to 9999.
@@ -29,8 +29,7 @@ impl Timestamp {
     /// When it lies outside the years 0 to 9999, which RFC 3339 can't write.
     pub fn from_unix_millis(millis: i64) -> Result<Self, TimestampError> {
         let time = DateTime::from_timestamp_millis(millis).ok_or(TimestampError)?;
-        let year = time.format("%Y").to_string();
-        if year.len() == 4 { Ok(Self(time)) } else { Err(TimestampError) }
+        if (0..=9999).contains(&time.year()) { Ok(Self(time)) } else { Err(TimestampError) }
     }
 
     /// Reads an RFC 3339 text with any offset.

@@ -156,17 +156,18 @@ fn unknown_field(
     FieldError::new(shown, FieldCode::UnknownField, message)
 }
 
+/// Reads a hyphenated UUID, in any case.
+pub fn hyphenated_uuid(text: &str) -> Option<Uuid> {
+    // `try_parse` also takes braces, URNs and the plain form: 36 bytes leave the hyphenated one.
+    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
+}
+
 /// A hyphenated UUID, in any case.
 pub(super) fn uuid(raw: &RawValue) -> Result<Uuid, Problem> {
-    let text = string(raw)?;
-    // `try_parse` also takes braces, URNs and the plain form: 36 bytes leave the hyphenated one.
-    Some(text.as_str())
-        .filter(|text| text.len() == 36)
-        .and_then(|text| Uuid::try_parse(text).ok())
-        .ok_or_else(|| {
-            let message = "must be a hyphenated UUID, such as 0190d5a4-7c3e-7c1a-9c39-1f0a8d2b6e55";
-            (FieldCode::InvalidUuid, message.to_owned())
-        })
+    hyphenated_uuid(string(raw)?.as_str()).ok_or_else(|| {
+        let message = "must be a hyphenated UUID, such as 0190d5a4-7c3e-7c1a-9c39-1f0a8d2b6e55";
+        (FieldCode::InvalidUuid, message.to_owned())
+    })
 }
 
 /// A text of 1 to 255 characters without control characters.

@@ -8,6 +8,7 @@ mod json;
 mod lead;
 mod reject;
 
+pub use fields::hyphenated_uuid;
 pub use lead::{NewLead, parse_changes};
 pub use reject::{FieldCode, FieldError, Rejection};
 

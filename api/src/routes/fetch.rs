@@ -11,6 +11,7 @@ use super::LeadAnswer;
 use super::guard::{self, Terms};
 use crate::access::Scope;
 use crate::context::Route;
+use crate::domain::hyphenated_uuid;
 use crate::error::{ApiError, ErrorCode};
 use crate::read_model::StoredLead;
 use crate::startup::App;
@@ -61,12 +62,7 @@ pub(super) async fn find(
 /// The id in the path. What is no UUID is the id of no lead.
 pub(super) fn lead_id(request: &HttpRequest) -> Result<Uuid, ApiError> {
     // Not by an extractor: its errors are not ours.
-    request
-        .match_info()
-        .get("id")
-        .filter(|text| text.len() == 36)
-        .and_then(|text| Uuid::try_parse(text).ok())
-        .ok_or_else(ApiError::lead_not_found)
+    request.match_info().get("id").and_then(hyphenated_uuid).ok_or_else(ApiError::lead_not_found)
 }
 
 /// 200 with the lead and its entity tag, or 304 when the client has this version.

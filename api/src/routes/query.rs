@@ -6,7 +6,7 @@ use leads_shared::Timestamp;
 use leads_shared::lead::TEXT_MAX_CHARS;
 use uuid::Uuid;
 
-use crate::domain::{FieldCode, FieldError};
+use crate::domain::{FieldCode, FieldError, hyphenated_uuid};
 use crate::read_model::{Filter, Start};
 
 /// Leads on a page when `limit` is not given.
@@ -148,9 +148,7 @@ fn text(text: &str) -> Parsed<String> {
 }
 
 fn uuid(text: &str) -> Parsed<Uuid> {
-    Some(text)
-        .filter(|text| text.len() == 36)
-        .and_then(|text| Uuid::try_parse(text).ok())
+    hyphenated_uuid(text)
         .ok_or_else(|| (FieldCode::InvalidUuid, "must be a hyphenated UUID".to_owned()))
 }
 
