@@ -20,3 +20,4 @@ pub mod routes;
 pub mod startup;
 pub mod telemetry;
 mod told;
+mod turns;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::broker::{Broker, BrokerState, DeliveryFailure, Position, Record};
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
+use crate::turns::Turns;
 
 /// While the oldest publish in flight is older than this, new ones are refused at once.
 const STALLED_AFTER: Duration = Duration::from_secs(2);
@@ -55,6 +56,7 @@ pub struct Publisher {
     in_flight: Arc<InFlight>,
     timeout: Duration,
     metrics: Arc<Metrics>,
+    turns: Turns,
     /// Set when the producer is done for: tells the readiness probe.
     closed: AtomicBool,
 }
@@ -68,7 +70,20 @@ impl Publisher {
         timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { broker, topic, in_flight, timeout, metrics, closed: AtomicBool::new(false) }
+        Self {
+            broker,
+            topic,
+            in_flight,
+            timeout,
+            metrics,
+            turns: Turns::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// An id for a new lead, in the partition whose turn it is.
+    pub fn new_lead_id(&self) -> Uuid {
+        self.turns.new_id(self.broker.partitions())
     }
 
     /// Publishes an event and waits for the acknowledgement of all in-sync replicas.

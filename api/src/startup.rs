@@ -11,6 +11,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::{Condition, from_fn};
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, web};
 use leads_shared::Event;
+use uuid::Uuid;
 
 use crate::access::{Directory, spawn_follower};
 use crate::broker::Broker;
@@ -88,6 +89,11 @@ impl App {
             }
             ApiError::from(error)
         })
+    }
+
+    /// An id for a new lead.
+    pub fn new_lead_id(&self) -> Uuid {
+        self.publisher.new_lead_id()
     }
 
     /// Whether a lead sent now would be handed to the broker.

@@ -67,7 +67,7 @@ fn producer(brokers: &str) -> Result<BaseProducer<Deliveries>> {
         .set("enable.idempotence", "true")
         .set("partitioner", "murmur2_random")
         .set("compression.type", "lz4")
-        .set("linger.ms", "2");
+        .set("linger.ms", "1");
     config.create_with_context(Deliveries::default()).context("a producer")
 }
 

@@ -52,7 +52,7 @@ impl KafkaConfig {
     pub(super) fn producer(&self) -> ClientConfig {
         let mut config = self.base();
         config
-            .set("linger.ms", "2")
+            .set("linger.ms", "1")
             .set("compression.type", "lz4")
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "262144");

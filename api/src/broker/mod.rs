@@ -32,7 +32,7 @@ const USUAL_HEADERS: usize = 9;
 
 /// Delivery reports are handed on together: each partition's come apart, and every one would wake
 /// this process's threads in a chain. Saves a tenth of the CPU time a lead for half of this in time.
-const REPORT_PAUSE: Duration = Duration::from_micros(500);
+const REPORT_PAUSE: Duration = Duration::from_micros(200);
 
 /// After this long without a broker, a client is made anew.
 const GIVE_UP_CLIENT: Duration = Duration::from_secs(10);
@@ -392,7 +392,7 @@ impl Broker {
             // the new client can't overtake the old one.
             let idle = producer.in_flight_count() == 0;
             if idle && (fatal.is_some() || reached.elapsed() > GIVE_UP_CLIENT) {
-                tracing::debug!(?fatal, "making a new client");
+                tracing::info!(?fatal, "a new client looks for kafka");
                 self.replace_producer();
                 reached = Instant::now();
             }

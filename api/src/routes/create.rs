@@ -37,7 +37,7 @@ pub(super) async fn create(
             let lead_id = key.lead_id(workspace_id);
             (lead_id, creation_event_id(lead_id))
         }
-        None => (Uuid::now_v7(), Uuid::now_v7()),
+        None => (app.new_lead_id(), Uuid::now_v7()),
     };
     let now = Timestamp::from(Utc::now());
     let lead = new_lead.into_lead(lead_id, workspace_id, now);

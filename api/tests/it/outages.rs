@@ -108,6 +108,8 @@ async fn kafka_dies(own: &Own, acknowledged: &mut Vec<String>) {
     assert_eq!(found.status, 200, "{}", found.text());
 
     let late = boots_without_kafka(own).await;
+    // librdkafka can lose its brokers for good; only a new client is sure to find them again.
+    api.wait_for_log(|line| line.message() == "a new client looks for kafka").await;
     own.system.stack().start(Server::Kafka).await;
     acknowledged.push(until_taken(api, key, "POST works again after the restart").await);
     late.wait_ready().await;

@@ -8,8 +8,6 @@
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc as std_mpsc;
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -20,7 +18,7 @@ use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::client::{Kafka, Trouble};
+use super::client::Kafka;
 use super::member::Member;
 use super::{Command, Event, Position};
 use crate::record::{Chunk, Place};
@@ -33,6 +31,8 @@ const CHUNKS_WAITING: usize = 24;
 /// How long the worker may leave us waiting before partitions are paused and polling goes on.
 const PATIENCE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
+/// After this long without a broker, the client is made anew.
+const GIVE_UP_CLIENT: Duration = Duration::from_secs(10);
 
 /// The worker's end of the poll thread.
 #[derive(Debug)]
@@ -80,15 +80,11 @@ impl Source {
         let (event_sender, events) = mpsc::unbounded_channel();
         let (chunk_sender, chunks) = mpsc::channel(CHUNKS_WAITING);
         let (commands, command_receiver) = std_mpsc::channel();
-        let member = Member {
-            topic: topic.to_owned(),
-            events: event_sender,
-            partitions: Mutex::default(),
-            trouble: Trouble::default(),
-            away: AtomicBool::default(),
-        };
+        let member = Member::new(topic.to_owned(), event_sender);
         let consumer = create(kafka, group, member).map_err(|error| error.to_string())?;
         let poller = Poller {
+            kafka: kafka.clone(),
+            group: group.to_owned(),
             consumer,
             chunks: chunk_sender,
             commands: command_receiver,
@@ -146,6 +142,8 @@ fn create(kafka: &Kafka, group: &str, member: Member) -> KafkaResult<BaseConsume
 }
 
 struct Poller {
+    kafka: Kafka,
+    group: String,
     consumer: BaseConsumer<Member>,
     chunks: mpsc::Sender<Chunk>,
     commands: std_mpsc::Receiver<Command>,
@@ -166,10 +164,32 @@ impl Poller {
                     Command::Close(offsets) => return self.commit(&offsets, CommitMode::Sync),
                 }
             }
+            if self.consumer.context().away_for() > GIVE_UP_CLIENT {
+                self.make_anew();
+            }
             if self.stalled.is_some() {
                 self.wait_for_room();
             } else {
                 self.fetch();
+            }
+        }
+    }
+
+    /// Joins the group with a new client. librdkafka forgets its brokers when a broker that is just
+    /// coming back names none, and does not ask the bootstrap servers again:
+    /// <https://github.com/confluentinc/librdkafka/issues/5301>.
+    fn make_anew(&mut self) {
+        match create(&self.kafka, &self.group, self.consumer.context().successor()) {
+            Ok(consumer) => {
+                let old = std::mem::replace(&mut self.consumer, consumer);
+                // Closing runs the revoke callback, which tells the worker.
+                drop(old);
+                self.paused = false;
+                tracing::info!("a new client looks for kafka");
+            }
+            Err(error) => {
+                let cause = format!("no new Kafka client could be made: {error}");
+                self.consumer.context().fail(cause, "start it again");
             }
         }
     }

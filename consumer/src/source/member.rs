@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -28,12 +28,41 @@ pub(super) struct Member {
     /// Ours by the group's word; the epoch once positioned. Touched by the poll thread alone: the
     /// lock is for the type system.
     pub(super) partitions: Mutex<BTreeMap<i32, Option<u32>>>,
-    pub(super) trouble: Trouble,
+    trouble: Trouble,
     /// Whether the log has been told that no broker can be used.
-    pub(super) away: AtomicBool,
+    away: AtomicBool,
+    /// Since when the statistics have shown no broker connected.
+    away_since: Mutex<Option<Instant>>,
 }
 
 impl Member {
+    pub(super) fn new(topic: String, events: mpsc::UnboundedSender<Event>) -> Self {
+        Self {
+            topic,
+            events,
+            partitions: Mutex::default(),
+            trouble: Trouble::default(),
+            away: AtomicBool::default(),
+            away_since: Mutex::default(),
+        }
+    }
+
+    /// For a client that takes the place of this one's: owns no partition, and what the log has been
+    /// told stays told.
+    pub(super) fn successor(&self) -> Self {
+        let away = AtomicBool::new(self.away.load(Ordering::Relaxed));
+        Self { away, ..Self::new(self.topic.clone(), self.events.clone()) }
+    }
+
+    /// How long no broker has been connected; zero while one is.
+    pub(super) fn away_for(&self) -> Duration {
+        self.away_since().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn away_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.away_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn partitions(&self) -> MutexGuard<'_, BTreeMap<i32, Option<u32>>> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,11 +82,15 @@ impl Member {
     /// Tells once that Kafka is away and why, and that it is back.
     fn tell(&self, connected: bool) {
         if connected {
+            *self.away_since() = None;
             self.trouble.over();
             if self.away.swap(false, Ordering::Relaxed) {
                 tracing::info!("kafka is up");
             }
-        } else if let Some(cause) = self.trouble.cause()
+            return;
+        }
+        self.away_since().get_or_insert_with(Instant::now);
+        if let Some(cause) = self.trouble.cause()
             && !self.away.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(cause, "kafka is away: the projection waits for it");

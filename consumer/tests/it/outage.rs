@@ -47,6 +47,8 @@ async fn outages_are_waited_out() {
         (ready.status, ready.json()["kafka"].as_str()) == (503, Some("down"))
     })
     .await;
+    // librdkafka can lose its brokers for good; only a new client is sure to find them again.
+    consumer.wait_for_log(|line| line.message() == "a new client looks for kafka").await;
     stack.start(Server::Kafka).await;
     some(&system, &mut facts).await;
     projected(&system, facts.len()).await;
