@@ -96,7 +96,8 @@ async fn export(client: &Client, kafka: &Kafka, topic: &str) -> Result<(), Expor
 }
 
 async fn pending(client: &Client, topic: &str) -> Result<i64, ExportError> {
-    let query = "SELECT count(*) FROM dead_letters WHERE topic = $1 AND exported_at IS NULL";
+    let query = "SELECT count(*) FROM dead_letters JOIN projection_generation USING (generation)
+         WHERE topic = $1 AND exported_at IS NULL AND state = 'live'";
     let count: i64 = client.query_one(query, &[&topic]).await?.try_get(0)?;
     telemetry::set_dead_letters_pending(count);
     Ok(count)
@@ -113,9 +114,11 @@ async fn export_some(
     let rows = client
         .query(
             "SELECT partition, \"offset\", reason, error, record_key, record_value, header_names,
-                 header_values, dead_at
-             FROM dead_letters WHERE topic = $1 AND exported_at IS NULL
-             ORDER BY dead_at, partition, \"offset\" LIMIT $2 FOR UPDATE SKIP LOCKED",
+                 header_values, dead_at, generation
+             FROM dead_letters JOIN projection_generation USING (generation)
+             WHERE topic = $1 AND exported_at IS NULL AND state = 'live'
+             ORDER BY dead_at, partition, \"offset\" LIMIT $2
+             FOR UPDATE OF dead_letters SKIP LOCKED",
             &[&topic, &AT_ONCE],
         )
         .await?;
@@ -123,6 +126,7 @@ async fn export_some(
         rows.iter().map(|row| outgoing(row, topic)).collect::<Result<_, _>>()?;
     let results = producer.send_all(&topic::dead_letters(topic), &records).await;
     let (mut partitions, mut offsets) = (Vec::<i32>::new(), Vec::<i64>::new());
+    let generation: Option<i32> = rows.first().map(|row| row.try_get(9)).transpose()?;
     for (row, result) in rows.iter().zip(&results) {
         if result.is_ok() {
             partitions.push(row.try_get(0)?);
@@ -133,8 +137,9 @@ async fn export_some(
         .execute(
             "UPDATE dead_letters AS d SET exported_at = now()
              FROM UNNEST($2::int[], $3::bigint[]) AS e (partition, \"offset\")
-             WHERE d.topic = $1 AND d.partition = e.partition AND d.\"offset\" = e.\"offset\"",
-            &[&topic, &partitions, &offsets],
+             WHERE d.generation = $4 AND d.topic = $1 AND d.partition = e.partition
+                 AND d.\"offset\" = e.\"offset\"",
+            &[&topic, &partitions, &offsets, &generation],
         )
         .await?;
     client.batch_execute("COMMIT").await?;

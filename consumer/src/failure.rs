@@ -60,7 +60,7 @@ pub fn classify(error: &Error) -> Failure {
     let retry = |cause| Failure::Retry { cause, error: describe(error) };
     match (code.code().get(..2).unwrap_or_default(), code) {
         // Two writers of one lead, for a record on the wrong partition: the next look finds it.
-        (_, &SqlState::UNIQUE_VIOLATION) if db.table() == Some("leads") => retry("conflict"),
+        (_, &SqlState::UNIQUE_VIOLATION) if is_leads(db.table()) => retry("conflict"),
         // Nested too deep, too long for an index: the record's, and 54 has nothing else for us.
         (_, &SqlState::STATEMENT_TOO_COMPLEX | &SqlState::PROGRAM_LIMIT_EXCEEDED)
         | ("22" | "23", _) => Failure::Data { error: describe(error) },
@@ -86,6 +86,11 @@ pub fn classify(error: &Error) -> Failure {
         ("42", _) => halt(error, "run `leads-consumer migrate` of this version"),
         _ => halt(error, "see PostgreSQL's log; the projection goes on where it stood"),
     }
+}
+
+/// The leads of any generation.
+fn is_leads(table: Option<&str>) -> bool {
+    table.is_some_and(|table| table.starts_with("leads_g"))
 }
 
 fn halt(error: &Error, cure: &str) -> Failure {

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Halt};
 use crate::health::Health;
 use crate::source::admin::{Admin, AdminError};
 use crate::source::consumer::Source;
-use crate::store::Store;
+use crate::store::{Store, Target};
 use crate::worker::Worker;
 use crate::{dead_letters, migrate, probes, telemetry, topics};
 
@@ -66,7 +66,8 @@ async fn project(
     };
     let (source, thread) =
         Source::start(&config.kafka, &config.topic, &config.group).map_err(RunError::Config)?;
-    let store = Store::new(&config.database.config, &config.database.tls, &config.topic);
+    let store =
+        Store::new(&config.database.config, &config.database.tls, &config.topic, Target::Live);
     let told = Notify::new();
     let worker = Worker::new(source, store, health, &told, config.limits, partitions);
     let (ended, end) = watch::channel(false);

@@ -81,6 +81,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether later events of the lead have to wait for this one: projecting them without it would
+    /// break their order. The others either have no lead that could be trusted, or no effect.
+    pub fn holds_lead(self) -> bool {
+        match self {
+            Self::Undecodable | Self::UnknownType | Self::UnknownVersion | Self::Refused => true,
+            Self::Inconsistent | Self::WrongPartition | Self::UnknownLead => false,
+        }
+    }
+
     /// The name in the table, the header and the metric.
     pub fn name(self) -> &'static str {
         match self {

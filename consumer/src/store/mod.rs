@@ -9,14 +9,14 @@ use std::time::Duration;
 use futures_util::future::join3;
 use leads_shared::{Event, Timestamp};
 use postgres_openssl::MakeTlsConnector;
-use tokio_postgres::{Config, Row};
+use tokio_postgres::{Client, Config, Row};
 use uuid::Uuid;
 
 use crate::failure::{Failure, Halt};
 use crate::projection::fold::{Folded, fold};
 use crate::projection::{Key, Known, Rejection, Tally};
 use crate::record::Record;
-use session::Session;
+use session::{At, Session};
 
 /// How long a ROLLBACK may take before the connection is given up instead.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(2);
@@ -78,11 +78,21 @@ pub struct Applied {
     pub rejected: Vec<Rejection>,
 }
 
+/// Which generation a store writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Whichever is live; it changes with a swap.
+    Live,
+    /// This one, whatever its state.
+    Generation(i32),
+}
+
 /// The read model's writer: one connection, made again when it breaks.
 pub struct Store {
     config: Config,
     tls: MakeTlsConnector,
     topic: String,
+    target: Target,
     session: Option<Session>,
     /// Set while a transaction may be open: a future of ours that is dropped leaves it so.
     open: bool,
@@ -90,12 +100,19 @@ pub struct Store {
 
 impl Store {
     /// A store for the events of `topic`; connects when first used.
-    pub fn new(config: &Config, tls: &MakeTlsConnector, topic: &str) -> Self {
+    pub fn new(config: &Config, tls: &MakeTlsConnector, topic: &str, target: Target) -> Self {
         let mut config = config.clone();
         if config.get_application_name().is_none() {
             config.application_name("leads-consumer");
         }
-        Self { config, tls: tls.clone(), topic: topic.to_owned(), session: None, open: false }
+        Self {
+            config,
+            tls: tls.clone(),
+            topic: topic.to_owned(),
+            target,
+            session: None,
+            open: false,
+        }
     }
 
     /// Whether there is no connection that can be used.
@@ -141,17 +158,12 @@ impl Store {
         partition_count: u32,
         partitions: &[i32],
     ) -> Result<Positions, Failure> {
-        let topic = self.topic.clone();
-        let session = self.session().await?;
-        let client = &session.client;
-        let generation: i32 = client
-            .query_opt("SELECT generation FROM projection_generation WHERE state = 'live'", &[])
-            .await?
-            .ok_or_else(|| {
-                Halt::new("no generation of the projection is live", "run `leads-consumer migrate`")
-            })
-            .map_err(Failure::Halt)?
-            .try_get(0)?;
+        let (topic, target) = (self.topic.clone(), self.target);
+        let client = &self.session().await?.client;
+        let generation = match target {
+            Target::Live => live_generation(client).await?,
+            Target::Generation(generation) => generation,
+        };
         let count = i32::try_from(partition_count).unwrap_or(i32::MAX);
         client
             .execute(
@@ -204,10 +216,13 @@ impl Store {
     pub async fn apply(&mut self, batch: Batch<'_>) -> Result<Applied, Failure> {
         self.reset();
         let topic = self.topic.clone();
-        self.session().await?;
-        let Some(session) = &self.session else { return Err(Failure::Fenced) };
+        // A statement may fail to be prepared as well, without a transaction being open.
         self.open = true;
-        let result = transaction(session, &topic, batch).await;
+        let result = async {
+            let session = self.session().await?.at(batch.generation).await?;
+            transaction(session, &topic, batch).await
+        };
+        let result = result.await;
         if result.is_ok() {
             self.open = false;
         } else {
@@ -223,7 +238,7 @@ impl Store {
         }
     }
 
-    async fn session(&mut self) -> Result<&Session, Failure> {
+    async fn session(&mut self) -> Result<&mut Session, Failure> {
         let session = match self.session.take() {
             Some(session) => session,
             None => Session::connect(&self.config, &self.tls).await?,
@@ -245,14 +260,14 @@ impl Store {
 
 /// Statements that need no answer of each other go out together: three round trips for leads that
 /// are new, however many there are.
-async fn transaction(session: &Session, topic: &str, batch: Batch<'_>) -> Result<Applied, Failure> {
-    let Batch { generation, advances, records, events, rejected } = batch;
+async fn transaction(session: At<'_>, topic: &str, batch: Batch<'_>) -> Result<Applied, Failure> {
+    let Batch { generation: _, advances, records, events, rejected } = batch;
     let mut keys: Vec<Key> = events.iter().map(|(_, event)| key_of(event)).collect();
     keys.sort_unstable();
     keys.dedup();
     let (begun, moved, known) = join3(
         session.client.batch_execute("BEGIN"),
-        move_offsets(session, generation, topic, &advances),
+        move_offsets(session, topic, &advances),
         read_known(session, &keys),
     )
     .await;
@@ -271,6 +286,21 @@ async fn transaction(session: &Session, topic: &str, batch: Batch<'_>) -> Result
     Ok(Applied { tally, rejected: rejected.into_iter().map(|(_, why)| why).collect() })
 }
 
+/// The generation that reads see.
+///
+/// # Errors
+/// [`Failure::Halt`] when there is none.
+pub(crate) async fn live_generation(client: &Client) -> Result<i32, Failure> {
+    let query = "SELECT generation FROM projection_generation WHERE state = 'live'";
+    match client.query_opt(query, &[]).await? {
+        Some(row) => Ok(row.try_get(0)?),
+        None => Err(Failure::Halt(Halt::new(
+            "no generation of the projection is live",
+            "run `leads-consumer migrate`",
+        ))),
+    }
+}
+
 fn key_of(event: &Event<'_>) -> Key {
     Key { workspace_id: event.workspace_id, id: event.lead_id }
 }
@@ -278,26 +308,20 @@ fn key_of(event: &Event<'_>) -> Key {
 /// Compare and set: moves each offset from where this batch starts, and tells how many moved.
 ///
 /// The rows stay locked until the end of the transaction: whoever else writes these partitions waits
-/// here, and then finds other offsets. The generation is part of the rows' key. A swap of
-/// generations has to take the rows of the outgoing one away (change or delete them, not only lock
-/// them) in its own transaction: then a batch under way is waited for, and the next one is fenced.
-async fn move_offsets(
-    session: &Session,
-    generation: i32,
-    topic: &str,
-    advances: &[Advance],
-) -> Result<u64, Failure> {
+/// here, and then finds other offsets. A swap of generations seals the rows of the one that goes, in
+/// its own transaction: a batch under way is waited for, and the next one is fenced.
+async fn move_offsets(session: At<'_>, topic: &str, advances: &[Advance]) -> Result<u64, Failure> {
     let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition).collect();
     let from: Vec<i64> = advances.iter().map(|advance| advance.from).collect();
     let to: Vec<i64> = advances.iter().map(|advance| advance.to).collect();
     let ids: Vec<Option<Uuid>> = advances.iter().map(|advance| advance.last_event_id).collect();
     let statement = &session.statements.move_offsets;
-    let client = &session.client;
+    let At { client, generation, .. } = session;
     Ok(client.execute(statement, &[&generation, &topic, &partitions, &from, &to, &ids]).await?)
 }
 
 /// What is known of the leads that are there already.
-async fn read_known(session: &Session, keys: &[Key]) -> Result<HashMap<Key, Known>, Failure> {
+async fn read_known(session: At<'_>, keys: &[Key]) -> Result<HashMap<Key, Known>, Failure> {
     let workspaces: Vec<Uuid> = keys.iter().map(|key| key.workspace_id).collect();
     let ids: Vec<Uuid> = keys.iter().map(|key| key.id).collect();
     let rows = session.client.query(&session.statements.read_known, &[&workspaces, &ids]).await?;

@@ -11,7 +11,7 @@ use leads_shared::{Change, Json, Text, Timestamp};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::session::Session;
+use super::session::At;
 use crate::failure::{Failure, Halt};
 use crate::projection::fold::Folded;
 use crate::projection::{Created, PreconditionFailure, Rejection, Updated};
@@ -28,7 +28,7 @@ const EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// New leads, straight into the table: this partition's writer is their only one, and they are not
 /// there (the offsets were compared, then the table was read).
 pub(super) async fn insert_created(
-    session: &Session,
+    session: At<'_>,
     created: &[Created<'_>],
 ) -> Result<(), Failure> {
     if created.is_empty() {
@@ -131,7 +131,7 @@ fn bigint(version: u64) -> i64 {
 
 /// Records that can't be projected, with all that is needed to look at them and to send them again.
 pub(super) async fn insert_dead_letters(
-    session: &Session,
+    session: At<'_>,
     topic: &str,
     records: &[Record<'_>],
     rejected: &[(usize, Rejection)],
@@ -149,12 +149,14 @@ pub(super) async fn insert_dead_letters(
             .execute(
                 &session.statements.insert_dead_letter,
                 &[
+                    &session.generation,
                     &topic,
                     &record.partition,
                     &record.offset,
                     &lead_id,
                     &reason.name(),
                     error,
+                    &(reason.holds_lead() && lead_id.is_some()),
                     &record.key,
                     &record.value,
                     &names,
@@ -170,7 +172,7 @@ pub(super) async fn insert_dead_letters(
 /// The updates, then the statements that wait for nothing with the COMMIT right behind them. After
 /// one that failed the server takes the COMMIT for a ROLLBACK.
 pub(super) async fn write_rest_and_commit(
-    session: &Session,
+    session: At<'_>,
     folded: &Folded<'_>,
     records: &[Record<'_>],
 ) -> Result<(), Failure> {
@@ -187,7 +189,7 @@ pub(super) async fn write_rest_and_commit(
 }
 
 /// One statement for all rows; each row is there once, since the fold merged its changes.
-async fn update(session: &Session, updated: &[Updated<'_>]) -> Result<(), Failure> {
+async fn update(session: At<'_>, updated: &[Updated<'_>]) -> Result<(), Failure> {
     if updated.is_empty() {
         return Ok(());
     }
@@ -265,7 +267,7 @@ fn json<'a>(field: &'a Change<Json<'_>>) -> (bool, Option<&'a str>) {
 /// Adds the new leads to the counts: folded by key, since one statement may not touch a row twice,
 /// and sorted, so that two writers never lock the same rows in opposite orders.
 async fn count(
-    session: &Session,
+    session: At<'_>,
     created: &[Created<'_>],
     records: &[Record<'_>],
 ) -> Result<(), Failure> {
@@ -287,7 +289,7 @@ async fn count(
 }
 
 async fn note_precondition_failures(
-    session: &Session,
+    session: At<'_>,
     failures: &[PreconditionFailure],
 ) -> Result<(), Failure> {
     if failures.is_empty() {

@@ -29,8 +29,17 @@ const SETTINGS: &str = "
 
 pub(super) struct Session {
     pub(super) client: Client,
-    pub(super) statements: Statements,
+    /// Prepared for one generation's tables at a time.
+    prepared: Option<(i32, Statements)>,
     connection: JoinHandle<()>,
+}
+
+/// A session at work on one generation's tables.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) client: &'a Client,
+    pub(super) statements: &'a Statements,
+    pub(super) generation: i32,
 }
 
 impl Drop for Session {
@@ -46,8 +55,17 @@ impl Session {
         // Made first, so that the connection ends with it whatever comes.
         let guard = Guard(Some(connection));
         client.batch_execute(SETTINGS).await?;
-        let statements = Statements::prepare(&client).await?;
-        Ok(Self { client, statements, connection: guard.release() })
+        Ok(Self { client, prepared: None, connection: guard.release() })
+    }
+
+    /// The session with the statements for a generation's tables.
+    pub(super) async fn at(&mut self, generation: i32) -> Result<At<'_>, Failure> {
+        let statements = match self.prepared.take() {
+            Some((known, statements)) if known == generation => statements,
+            Some(_) | None => Statements::prepare(&self.client, generation).await?,
+        };
+        let (_, statements) = self.prepared.insert((generation, statements));
+        Ok(At { client: &self.client, statements, generation })
     }
 }
 
@@ -92,17 +110,31 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
+    async fn prepare(client: &Client, generation: i32) -> Result<Self, tokio_postgres::Error> {
+        let of = |sql: &str| {
+            sql.replace("{leads}", &leads_table(generation))
+                .replace("{lead_counts}", &counts_table(generation))
+        };
         Ok(Self {
             move_offsets: client.prepare(MOVE_OFFSETS).await?,
-            read_known: client.prepare(READ_KNOWN).await?,
-            copy_leads: client.prepare(COPY_LEADS).await?,
-            update_leads: client.prepare(UPDATE_LEADS).await?,
-            count_leads: client.prepare(COUNT_LEADS).await?,
+            read_known: client.prepare(&of(READ_KNOWN)).await?,
+            copy_leads: client.prepare(&of(COPY_LEADS)).await?,
+            update_leads: client.prepare(&of(UPDATE_LEADS)).await?,
+            count_leads: client.prepare(&of(COUNT_LEADS)).await?,
             insert_precondition_failures: client.prepare(INSERT_PRECONDITION_FAILURES).await?,
             insert_dead_letter: client.prepare(INSERT_DEAD_LETTER).await?,
         })
     }
+}
+
+/// The table of a generation's leads.
+pub(crate) fn leads_table(generation: i32) -> String {
+    format!("leads_g{generation}")
+}
+
+/// The table of a generation's counts.
+pub(crate) fn counts_table(generation: i32) -> String {
+    format!("lead_counts_g{generation}")
 }
 
 const MOVE_OFFSETS: &str = "
@@ -111,21 +143,21 @@ const MOVE_OFFSETS: &str = "
     FROM UNNEST($3::int[], $4::bigint[], $5::bigint[], $6::uuid[])
         AS moved (partition, expected, next_offset, last_event_id)
     WHERE o.generation = $1 AND o.topic = $2 AND o.partition = moved.partition
-        AND o.next_offset = moved.expected";
+        AND o.next_offset = moved.expected AND NOT o.sealed";
 
 const READ_KNOWN: &str = "
     SELECT l.workspace_id, l.id, l.version, l.last_event_id, l.updated_at
     FROM UNNEST($1::uuid[], $2::uuid[]) AS wanted (workspace_id, id)
-    JOIN leads AS l ON l.workspace_id = wanted.workspace_id AND l.id = wanted.id";
+    JOIN {leads} AS l ON l.workspace_id = wanted.workspace_id AND l.id = wanted.id";
 
 const COPY_LEADS: &str = "
-    COPY leads (workspace_id, id, visitor_id, code, source, created_at, updated_at, properties,
+    COPY {leads} (workspace_id, id, visitor_id, code, source, created_at, updated_at, properties,
         location, identity_id, session_id, summary, company_id, version, last_event_id)
     FROM STDIN (FORMAT binary)";
 
 /// For each field: whether it is given, and its value.
 const UPDATE_LEADS: &str = "
-    UPDATE leads AS l SET
+    UPDATE {leads} AS l SET
         visitor_id = CASE WHEN c.has_visitor_id THEN c.visitor_id ELSE l.visitor_id END,
         code = CASE WHEN c.has_code THEN c.code ELSE l.code END,
         source = CASE WHEN c.has_source THEN c.source ELSE l.source END,
@@ -150,7 +182,7 @@ const UPDATE_LEADS: &str = "
     WHERE l.workspace_id = c.workspace_id AND l.id = c.id";
 
 const COUNT_LEADS: &str = "
-    INSERT INTO lead_counts AS l (workspace_id, partition, leads)
+    INSERT INTO {lead_counts} AS l (workspace_id, partition, leads)
     SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::bigint[])
     ON CONFLICT (workspace_id, partition) DO UPDATE SET leads = l.leads + EXCLUDED.leads";
 
@@ -161,7 +193,7 @@ const INSERT_PRECONDITION_FAILURES: &str = "
 
 /// The record is known already when the offsets were set back by hand.
 const INSERT_DEAD_LETTER: &str = "
-    INSERT INTO dead_letters (topic, partition, \"offset\", lead_id, reason, error, record_key,
-        record_value, header_names, header_values, record_time)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    INSERT INTO dead_letters (generation, topic, partition, \"offset\", lead_id, reason, error,
+        holds_lead, record_key, record_value, header_names, header_values, record_time)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     ON CONFLICT DO NOTHING";

@@ -4,7 +4,7 @@ use leads_consumer::config;
 use leads_consumer::failure::Failure;
 use leads_consumer::projection::decode::decode;
 use leads_consumer::record::{Chunk, Place};
-use leads_consumer::store::{Advance, Batch, Store};
+use leads_consumer::store::{Advance, Batch, Store, Target};
 use leads_shared::partition;
 use leads_testkit::System;
 use proptest::prelude::*;
@@ -174,7 +174,7 @@ fn the_same_log_gives_the_same_rows_whatever_the_batches() {
         let log = log(&facts);
         let topic = Uuid::new_v4().to_string();
         runtime.block_on(async {
-            let mut store = Store::new(&database.config, &database.tls, &topic);
+            let mut store = Store::new(&database.config, &database.tls, &topic, Target::Live);
             let (mut generation, mut next) = positions(&mut store).await;
             let (mut start, mut turn) = (0, 0);
             while start < log.len() {
@@ -192,7 +192,7 @@ fn the_same_log_gives_the_same_rows_whatever_the_batches() {
                 if losses[turn % losses.len()] {
                     // A new writer that starts somewhat earlier in the log: what is projected is
                     // passed over.
-                    store = Store::new(&database.config, &database.tls, &topic);
+                    store = Store::new(&database.config, &database.tls, &topic, Target::Live);
                     start = start.saturating_sub(7);
                     (generation, next) = positions(&mut store).await;
                     // Go on from the end all the same, or it never ends.
