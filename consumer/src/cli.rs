@@ -79,6 +79,10 @@ pub struct RunArgs {
     /// Most bytes of records a transaction, such as 8MiB.
     #[arg(long, env = "BATCH_MAX_BYTES", default_value = "8MiB", value_parser = parse_size)]
     pub batch_max_bytes: usize,
+    /// Transactions side by side, each for partitions of its own and on a connection of its own.
+    #[arg(long, env = "PROJECTION_LANES", default_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub projection_lanes: u32,
 }
 
 /// Settings of `topics`.

@@ -36,8 +36,10 @@ pub struct RunConfig {
     pub group: String,
     /// Where the probes and metrics are served.
     pub metrics_listen: SocketAddr,
-    /// How large a batch may be.
+    /// How large a batch may be, in each lane.
     pub limits: Limits,
+    /// Transactions side by side.
+    pub lanes: usize,
 }
 
 /// Checks how PostgreSQL is to be reached.
@@ -108,6 +110,7 @@ impl RunConfig {
             metrics_listen,
             batch_max_records,
             batch_max_bytes,
+            projection_lanes,
         } = args;
         let mut wrong = Vec::new();
         let kafka = kafka(&kafka_args, environment).map_err(|error| wrong.extend(error.0));
@@ -125,6 +128,7 @@ impl RunConfig {
             group: consumer_group,
             metrics_listen,
             limits: Limits { records: batch_max_records as usize, bytes: batch_max_bytes },
+            lanes: projection_lanes as usize,
         })
     }
 }

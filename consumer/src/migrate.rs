@@ -41,7 +41,7 @@ impl From<tokio_postgres::Error> for MigrateError {
             Failure::Retry { error, .. } | Failure::Data { error } => {
                 format!("PostgreSQL: {error}")
             }
-            Failure::Fenced => "PostgreSQL: fenced".to_owned(),
+            Failure::Fenced | Failure::Again => "PostgreSQL: fenced".to_owned(),
         })
     }
 }
