@@ -47,6 +47,17 @@ pub enum Failure {
     Halt(Halt),
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fenced => f.write_str("someone else moved the offsets"),
+            Self::Again => f.write_str("a lead to be inserted is there already"),
+            Self::Retry { error, .. } | Self::Data { error } => write!(f, "PostgreSQL: {error}"),
+            Self::Halt(halt) => halt.fmt(f),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         classify(&error)

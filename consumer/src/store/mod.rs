@@ -17,6 +17,7 @@ use crate::projection::fold::{Folded, fold};
 use crate::projection::{Key, Known, Rejection, Tally};
 use crate::record::Record;
 use session::{At, Session};
+pub(crate) use session::{counts_table, leads_table};
 
 /// A creation that is there already is rare: a batch is inserted without a look, and PostgreSQL says
 /// when one is. Where one is, others follow; so long each batch looks first.
