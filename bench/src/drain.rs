@@ -35,6 +35,16 @@ pub(crate) struct Drain {
     pub(crate) processes: Vec<Used>,
 }
 
+/// `leads-consumer rebuild` of the whole log, indexes and swap included.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Rebuild {
+    pub(crate) events: u64,
+    /// From the start of the process until the new generation is live.
+    pub(crate) seconds: f64,
+    pub(crate) per_second: f64,
+    pub(crate) processes: Vec<Used>,
+}
+
 /// The same rows into the same table by one `COPY`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CopyRun {
@@ -88,6 +98,36 @@ pub(crate) async fn drain(system: &System, events: u64, servers: &[Watched]) -> 
     })
 }
 
+/// Builds the read model anew from the log that [`drain`] filled. Without the comparison with the old
+/// one, which reads both tables.
+pub(crate) async fn rebuild(system: &System, events: u64, servers: &[Watched]) -> Result<Rebuild> {
+    let client = connect(&system.database_url).await?;
+    settle(&client).await;
+    let live = client
+        .prepare("SELECT max(generation) FROM projection_generation WHERE state = 'live'")
+        .await?;
+    let before: i32 = client.query_one(&live, &[]).await?.get(0);
+    let mut watched = servers.to_vec();
+    let start = Instant::now();
+    let mut process = system.spawn_rebuild()?;
+    watched.push(process.watched());
+    let mut meter = Meter::start(&watched);
+    let mut sampled = start;
+    while client.query_one(&live, &[]).await?.get::<_, i32>(0) == before {
+        process.check()?;
+        tokio::time::sleep(LOOK).await;
+        if sampled.elapsed() > Duration::from_millis(500) {
+            meter.sample();
+            sampled = Instant::now();
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let processes = meter.finish();
+    let rows = client.query_one("SELECT count(*) FROM leads", &[]).await?.get::<_, i64>(0);
+    ensure!(u64::try_from(rows) == Ok(events), "{rows} rows of {events} events");
+    Ok(Rebuild { events, seconds, per_second: rate(events, seconds), processes })
+}
+
 /// Waits until a consumer is through with all that the log holds now.
 pub(crate) async fn caught_up(system: &System, consumer: &mut Service) -> Result<()> {
     let client = connect(&system.database_url).await?;
@@ -111,7 +151,7 @@ async fn settle(client: &Client) {
     let _ = client.batch_execute("CHECKPOINT").await;
 }
 
-/// Copies the rows of `leads` into a table like it, with all its indexes.
+/// Copies the rows of the first generation into a table like it, with all its indexes.
 pub(crate) async fn copy_limit(system: &System, servers: &[Watched]) -> Result<CopyRun> {
     let client = connect(&system.database_url).await?;
     let path = std::env::temp_dir().join(format!("leads-bench-{}.copy", std::process::id()));

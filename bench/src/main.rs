@@ -36,7 +36,8 @@ struct Cli {
 enum Command {
     /// Measure everything in one run on the servers of the environment (`bench/run` starts them).
     Run(recipe::Options),
-    /// Measure the projection alone: draining a log, rebuilding from it, and plain `COPY`. Prints JSON.
+    /// Measure the projection: its freshness, draining a log, rebuilding from it, and plain `COPY`.
+    /// Prints JSON.
     Project(recipe::Options),
     /// Send a generated day through a running system and compare what comes back (`bench/day`).
     Day(day::Options),

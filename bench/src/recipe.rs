@@ -59,10 +59,19 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     results.1.write(&results.0)
 }
 
-/// Measures the projection alone, and prints it.
+/// Measures the projection, and prints it.
 pub(crate) async fn project(options: Options) -> Result<()> {
-    let (drain, copy) = Recipe::new(options).projection().await?;
-    let figures = serde_json::json!({ "drain": drain, "copy": copy });
+    let recipe = Recipe::new(options);
+    let Options { brokers, database_url, .. } = &recipe.options;
+    say("the whole system, and freshness");
+    let system = System::create(brokers, database_url).await?;
+    let key = system.create_key(Uuid::now_v7()).await?;
+    let (_, freshness) = recipe.whole(&system, &key).await?;
+    system.remove().await;
+    let (drain, copy, rebuild) = recipe.projection().await?;
+    let figures = serde_json::json!({
+        "freshness": freshness, "drain": drain, "rebuild": rebuild, "copy": copy
+    });
     println!("{}", serde_json::to_string_pretty(&figures)?);
     Ok(())
 }
@@ -78,7 +87,7 @@ impl Recipe {
         Self { options, kafka, postgres }
     }
 
-    async fn projection(&self) -> Result<(drain::Drain, drain::CopyRun)> {
+    async fn projection(&self) -> Result<(drain::Drain, drain::CopyRun, drain::Rebuild)> {
         let Options { brokers, database_url, events, .. } = &self.options;
         say("drain");
         let system = System::create(brokers, database_url).await?;
@@ -86,8 +95,10 @@ impl Recipe {
         let drain = drain::drain(&system, *events, &servers).await?;
         say("COPY alone");
         let copy = drain::copy_limit(&system, &servers[self.kafka.iter().len()..]).await?;
+        say("rebuild");
+        let rebuild = drain::rebuild(&system, *events, &servers).await?;
         system.remove().await;
-        Ok((drain, copy))
+        Ok((drain, copy, rebuild))
     }
 
     async fn measure(self) -> Result<(Results, Self)> {
@@ -105,7 +116,7 @@ impl Recipe {
         say("the whole system, and freshness");
         let (whole, freshness) = self.whole(&system, &key).await?;
         system.remove().await;
-        let (drain, copy) = self.projection().await?;
+        let (drain, copy, rebuild) = self.projection().await?;
         let results = Results {
             date: machine::now(),
             machine: machine::machine(),
@@ -117,6 +128,7 @@ impl Recipe {
             freshness,
             drain,
             copy,
+            rebuild,
         };
         Ok((results, self))
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::cpu::Used;
-use crate::drain::{CopyRun, Drain};
+use crate::drain::{CopyRun, Drain, Rebuild};
 use crate::freshness::Freshness;
 use crate::kafka::ProduceRun;
 use crate::load::HttpRun;
@@ -31,6 +31,7 @@ pub(crate) struct Results {
     pub(crate) freshness: Freshness,
     pub(crate) drain: Drain,
     pub(crate) copy: CopyRun,
+    pub(crate) rebuild: Rebuild,
 }
 
 /// Rows of cells as a Markdown table, its columns padded so that it reads on a terminal too.
@@ -149,7 +150,7 @@ pub(crate) fn produce_table(runs: &[ProduceRun]) -> String {
     table(&["what", "records", "bytes each", "records/s", "CPU µs a record"], &rows)
 }
 
-fn drain_table(drain: &Drain, copy: &CopyRun) -> String {
+fn drain_table(drain: &Drain, rebuild: &Rebuild, copy: &CopyRun) -> String {
     let row = |what: &str, rows: u64, seconds: f64, per_second: f64, processes: &[Used]| {
         vec![
             what.to_owned(),
@@ -162,6 +163,7 @@ fn drain_table(drain: &Drain, copy: &CopyRun) -> String {
     };
     let rows = [
         row("consumer", drain.events, drain.seconds, drain.per_second, &drain.processes),
+        row("`rebuild`", rebuild.events, rebuild.seconds, rebuild.per_second, &rebuild.processes),
         row("`COPY` alone", copy.rows, copy.seconds, copy.per_second, &copy.processes),
     ];
     let head = ["what", "leads", "seconds", "leads/s", "CPU µs a lead", "peak MiB"];
@@ -170,8 +172,19 @@ fn drain_table(drain: &Drain, copy: &CopyRun) -> String {
 
 /// The part of the page that the figures make.
 pub(crate) fn page_part(results: &Results) -> String {
-    let Results { date, machine, versions, bare, produce, post, whole, freshness, drain, copy } =
-        results;
+    let Results {
+        date,
+        machine,
+        versions,
+        bare,
+        produce,
+        post,
+        whole,
+        freshness,
+        drain,
+        copy,
+        rebuild,
+    } = results;
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -206,11 +219,12 @@ pub(crate) fn page_part(results: &Results) -> String {
         millis(freshness.post_p99_micros),
     );
     text += "### Projecting a backlog\n\n";
-    text += &drain_table(drain, copy);
+    text += &drain_table(drain, rebuild, copy);
     let _ = writeln!(
         text,
         "\nRecords of {} bytes on average. The consumer's time runs from the start of the process; \
-         its first commit came after {:.1} s.",
+         its first commit came after {:.1} s. The rebuild's time goes up to the swap, its indexes \
+         included.",
         drain.bytes_a_record, drain.first_commit_seconds,
     );
     text

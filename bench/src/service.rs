@@ -133,6 +133,14 @@ impl System {
         Service::spawn("consumer", command, metrics)
     }
 
+    /// Starts a rebuild that swaps without comparing.
+    pub(crate) fn spawn_rebuild(&self) -> Result<Service> {
+        let mut command = Command::new(binary("leads-consumer")?);
+        command.args(["rebuild", "--yes", "--accept-differences"]);
+        command.envs(self.env.iter().cloned());
+        Service::spawn("rebuild", command, free_address()?)
+    }
+
     async fn start(
         &self,
         name: &str,

@@ -3,15 +3,14 @@
 
 mod config;
 mod follow;
+mod state;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{
@@ -20,12 +19,12 @@ use rdkafka::producer::{
 use tokio::sync::oneshot;
 
 use crate::in_flight::Permit;
-use crate::told::Told;
 
 pub use config::{ConfigError, KafkaConfig};
 pub use follow::{Followed, follow, publish_once, read_to_end};
 
 use config::create;
+use state::{Context, SharedState, log};
 
 /// Eight of CloudEvents and `traceparent`.
 const USUAL_HEADERS: usize = 9;
@@ -104,142 +103,16 @@ pub struct Broker {
     watermarks: mpsc::Sender<WatermarkRequest>,
 }
 
-struct SharedState {
-    state: AtomicU8,
-    partitions: AtomicU32,
-    /// Whether an acknowledgement came since the last look.
-    acknowledged: AtomicBool,
-    stop: AtomicBool,
-    /// What librdkafka said last of a connection that failed, since Kafka was last up.
-    trouble: Mutex<Option<Trouble>>,
-    told: Told,
-}
-
-#[derive(Debug, Clone)]
-struct Trouble {
-    code: RDKafkaErrorCode,
-    /// Names the broker and the cause, and holds no secret.
-    reason: String,
-}
-
-impl Trouble {
-    /// Of an error of a connection; `None` for any other.
-    fn of(code: RDKafkaErrorCode, reason: &str) -> Option<Self> {
-        let code = match code {
-            // A refused certificate comes as either, by where the handshake is found to be broken.
-            RDKafkaErrorCode::BrokerTransportFailure if reason.contains("SSL routines") => {
-                RDKafkaErrorCode::SSL
-            }
-            RDKafkaErrorCode::SSL
-            | RDKafkaErrorCode::Authentication
-            | RDKafkaErrorCode::Resolve
-            | RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::OperationTimedOut => code,
-            _ => return None,
-        };
-        Some(Self { code, reason: reason.to_owned() })
-    }
-}
-
-impl SharedState {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            state: AtomicU8::new(BrokerState::Connecting as u8),
-            partitions: AtomicU32::new(0),
-            acknowledged: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            trouble: Mutex::new(None),
-            told: Told::default(),
-        })
-    }
-
-    fn trouble(&self) -> Option<Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_trouble(&self, trouble: Option<Trouble>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-
-    /// A connection failed, or could not be made. With other brokers up that is nobody's trouble;
-    /// while Kafka is away, each kind of cause is told once.
-    fn failed(&self, trouble: Trouble) {
-        self.set_trouble(Some(trouble));
-        if self.state.load(Ordering::Relaxed) == BrokerState::Down as u8 {
-            self.tell_down();
-        }
-    }
-
-    fn tell_down(&self) {
-        let trouble = self.trouble();
-        let kind = trouble.as_ref().map_or(String::new(), |trouble| format!("{:?}", trouble.code));
-        if self.told.is_news(&kind) {
-            let cause = trouble.map(|trouble| trouble.reason);
-            tracing::warn!(cause, "kafka is away: new leads are answered with 503");
-        }
-    }
-
-    fn set(&self, state: BrokerState) {
-        let before = self.state.swap(state as u8, Ordering::Relaxed);
-        if state == BrokerState::Up {
-            self.set_trouble(None);
-            self.told.over();
-        }
-        if before != state as u8 {
-            match state {
-                BrokerState::Up => tracing::info!("kafka is up"),
-                BrokerState::Connecting => {}
-                BrokerState::Down => self.tell_down(),
-                BrokerState::TopicMissing => {
-                    tracing::error!("the events topic does not exist: run `leads-consumer topics`");
-                }
-            }
-        }
-    }
-}
-
-struct Context {
-    state: Arc<SharedState>,
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code();
-        if code == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.state.set(BrokerState::Down);
-        } else if let Some(trouble) = code.and_then(|code| Trouble::of(code, reason)) {
-            self.state.failed(trouble);
-        } else {
-            tracing::debug!(target: "librdkafka", %error, reason);
-        }
-    }
-}
-
-fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    // Connection trouble is told once, by the state; librdkafka repeats it for each try.
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::error!(target: "librdkafka", facility, "{message}");
-        }
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if facility != "FAIL" => {
-            tracing::warn!(target: "librdkafka", facility, "{message}");
-        }
-        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
-    }
-}
-
 impl ProducerContext<NoCustomPartitioner> for Context {
     type DeliveryOpaque = Box<Pending>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Pending>) {
         let outcome = match result {
             Ok(message) => {
-                self.state.acknowledged.store(true, Ordering::Relaxed);
-                Ok(Position { partition: message.partition(), offset: message.offset() })
+                let position =
+                    Position { partition: message.partition(), offset: message.offset() };
+                self.state.acknowledge(position);
+                Ok(position)
             }
             Err((error, _)) => Err(failure_of(error)),
         };
@@ -334,6 +207,12 @@ impl Broker {
             Ok(()) => Ok(answer),
             Err((error, _)) => Err(failure_of(&error)),
         }
+    }
+
+    /// The offset behind the last record that this process published to a partition.
+    pub fn acknowledged_end(&self, partition: i32) -> Option<i64> {
+        let ends = self.state.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.get(&partition).copied()
     }
 
     /// The offset behind the last record of a partition of the events topic, asked now.

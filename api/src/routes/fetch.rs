@@ -53,6 +53,13 @@ pub(super) async fn find(
         partitions => partitions,
     };
     let partition = partition::of_key(key, partitions);
+    // Most often it was taken in here a moment ago: then the log need not be asked.
+    if let Some(end) = app.broker.acknowledged_end(partition) {
+        app.projection.passed(partition, end, deadline).await?;
+        if let Some(stored) = app.read_model.lead(workspace_id, id).await? {
+            return Ok(stored);
+        }
+    }
     let remaining = deadline.saturating_duration_since(Instant::now());
     let end = app.broker.end_offset(partition, remaining).await.ok_or_else(unknown)?;
     app.projection.passed(partition, end, deadline).await?;

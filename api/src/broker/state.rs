@@ -1,0 +1,150 @@
+//! What is known of the brokers, kept true by the clients' callbacks.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::{BrokerState, Position};
+use crate::told::Told;
+
+pub(super) struct SharedState {
+    pub(super) state: AtomicU8,
+    pub(super) partitions: AtomicU32,
+    /// Whether an acknowledgement came since the last look.
+    pub(super) acknowledged: AtomicBool,
+    /// By partition, the offset behind the last record of ours that was acknowledged.
+    pub(super) ends: Mutex<HashMap<i32, i64>>,
+    pub(super) stop: AtomicBool,
+    /// What librdkafka said last of a connection that failed, since Kafka was last up.
+    trouble: Mutex<Option<Trouble>>,
+    told: Told,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Trouble {
+    pub(super) code: RDKafkaErrorCode,
+    /// Names the broker and the cause, and holds no secret.
+    pub(super) reason: String,
+}
+
+impl Trouble {
+    /// Of an error of a connection; `None` for any other.
+    fn of(code: RDKafkaErrorCode, reason: &str) -> Option<Self> {
+        let code = match code {
+            // A refused certificate comes as either, by where the handshake is found to be broken.
+            RDKafkaErrorCode::BrokerTransportFailure if reason.contains("SSL routines") => {
+                RDKafkaErrorCode::SSL
+            }
+            RDKafkaErrorCode::SSL
+            | RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::OperationTimedOut => code,
+            _ => return None,
+        };
+        Some(Self { code, reason: reason.to_owned() })
+    }
+}
+
+impl SharedState {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: AtomicU8::new(BrokerState::Connecting as u8),
+            partitions: AtomicU32::new(0),
+            acknowledged: AtomicBool::new(false),
+            ends: Mutex::default(),
+            stop: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+            told: Told::default(),
+        })
+    }
+
+    pub(super) fn acknowledge(&self, position: Position) {
+        self.acknowledged.store(true, Ordering::Relaxed);
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = ends.entry(position.partition).or_default();
+        *end = (*end).max(position.offset + 1);
+    }
+
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_trouble(&self, trouble: Option<Trouble>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// A connection failed, or could not be made. With other brokers up that is nobody's trouble;
+    /// while Kafka is away, each kind of cause is told once.
+    fn failed(&self, trouble: Trouble) {
+        self.set_trouble(Some(trouble));
+        if self.state.load(Ordering::Relaxed) == BrokerState::Down as u8 {
+            self.tell_down();
+        }
+    }
+
+    fn tell_down(&self) {
+        let trouble = self.trouble();
+        let kind = trouble.as_ref().map_or(String::new(), |trouble| format!("{:?}", trouble.code));
+        if self.told.is_news(&kind) {
+            let cause = trouble.map(|trouble| trouble.reason);
+            tracing::warn!(cause, "kafka is away: new leads are answered with 503");
+        }
+    }
+
+    pub(super) fn set(&self, state: BrokerState) {
+        let before = self.state.swap(state as u8, Ordering::Relaxed);
+        if state == BrokerState::Up {
+            self.set_trouble(None);
+            self.told.over();
+        }
+        if before != state as u8 {
+            match state {
+                BrokerState::Up => tracing::info!("kafka is up"),
+                BrokerState::Connecting => {}
+                BrokerState::Down => self.tell_down(),
+                BrokerState::TopicMissing => {
+                    tracing::error!("the events topic does not exist: run `leads-consumer topics`");
+                }
+            }
+        }
+    }
+}
+
+pub(super) struct Context {
+    pub(super) state: Arc<SharedState>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.state.set(BrokerState::Down);
+        } else if let Some(trouble) = code.and_then(|code| Trouble::of(code, reason)) {
+            self.state.failed(trouble);
+        } else {
+            tracing::debug!(target: "librdkafka", %error, reason);
+        }
+    }
+}
+
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    // Connection trouble is told once, by the state; librdkafka repeats it for each try.
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if facility != "FAIL" => {
+            tracing::warn!(target: "librdkafka", facility, "{message}");
+        }
+        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
