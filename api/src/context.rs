@@ -27,6 +27,8 @@ const RATE_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 pub enum Route {
     /// `/api/v1/leads`
     Leads,
+    /// `/api/v1/leads/batch`
+    Batch,
     /// `/api/v1/leads/{id}`
     Lead,
     /// `/livez`
@@ -46,6 +48,7 @@ impl Route {
     pub fn pattern(self) -> &'static str {
         match self {
             Self::Leads => "/api/v1/leads",
+            Self::Batch => "/api/v1/leads/batch",
             Self::Lead => "/api/v1/leads/{id}",
             Self::Livez => "/livez",
             Self::Readyz => "/readyz",
@@ -59,7 +62,12 @@ impl Route {
     fn is_probe(self) -> bool {
         match self {
             Self::Livez | Self::Readyz => true,
-            Self::Leads | Self::Lead | Self::OpenApi | Self::Docs | Self::Unmatched => false,
+            Self::Leads
+            | Self::Batch
+            | Self::Lead
+            | Self::OpenApi
+            | Self::Docs
+            | Self::Unmatched => false,
         }
     }
 }
@@ -72,6 +80,16 @@ pub struct RequestContext {
     route: Cell<Route>,
     workspace_id: Cell<Option<Uuid>>,
     rate: Cell<Option<RateStatus>>,
+    batch: Cell<Option<BatchCount>>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchCount {
+    /// Items.
+    pub items: usize,
+    /// Those that were taken in.
+    pub taken: usize,
 }
 
 impl RequestContext {
@@ -95,6 +113,11 @@ impl RequestContext {
         self.rate.set(Some(rate));
     }
 
+    /// Notes what became of a batch.
+    pub fn set_batch(&self, batch: BatchCount) {
+        self.batch.set(Some(batch));
+    }
+
     /// The request's `traceparent`, if it had a valid one.
     pub fn traceparent(&self) -> Option<&str> {
         self.traceparent.as_deref()
@@ -111,6 +134,7 @@ impl RequestContext {
             route: Cell::new(if is_docs { Route::Docs } else { Route::Unmatched }),
             workspace_id: Cell::new(None),
             rate: Cell::new(None),
+            batch: Cell::new(None),
         }
     }
 
@@ -193,6 +217,7 @@ pub async fn observe(
 fn log(context: &RequestContext, response: &ServiceResponse, took: std::time::Duration) {
     let route = context.route.get();
     let error = response.response().error().and_then(|error| error.as_error::<ApiError>());
+    let batch = context.batch.get();
     let trace_id = context.traceparent().map(|text| &text[3..35]);
     macro_rules! line {
         ($level:ident) => {
@@ -204,6 +229,8 @@ fn log(context: &RequestContext, response: &ServiceResponse, took: std::time::Du
                 us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                 request_id = context.request_id,
                 workspace = context.workspace_id.get().map(tracing::field::display),
+                items = batch.map(|batch| batch.items),
+                taken = batch.map(|batch| batch.taken),
                 trace_id,
                 error = error.map(ApiError::code_name),
                 "request"

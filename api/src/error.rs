@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde_json::{Value, json};
 
 use crate::access::Scope;
-use crate::domain::{FieldError, Rejection};
+use crate::domain::{BatchRejection, FieldError, MAX_BATCH_ITEMS, Rejection};
 use crate::publisher::PublishError;
 use crate::rate_limit::RateStatus;
 use crate::read_model::ReadModelError;
@@ -22,6 +22,12 @@ pub enum ErrorCode {
     ValidationFailed,
     /// An update that names no field.
     EmptyUpdate,
+    /// A batch without an item.
+    EmptyBatch,
+    /// Every item of a batch was refused for its content.
+    BatchRefused,
+    /// The same idempotency key with another body.
+    IdempotencyKeyReused,
     /// Two different keys in one request.
     AmbiguousCredentials,
     /// `If-Match` is neither `*` nor one strong entity tag.
@@ -78,6 +84,11 @@ impl ErrorCode {
             Self::MalformedJson => (StatusCode::BAD_REQUEST, "malformed_json"),
             Self::ValidationFailed => (StatusCode::BAD_REQUEST, "validation_failed"),
             Self::EmptyUpdate => (StatusCode::BAD_REQUEST, "empty_update"),
+            Self::EmptyBatch => (StatusCode::BAD_REQUEST, "empty_batch"),
+            Self::BatchRefused => (StatusCode::BAD_REQUEST, "batch_refused"),
+            Self::IdempotencyKeyReused => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused")
+            }
             Self::AmbiguousCredentials => (StatusCode::BAD_REQUEST, "ambiguous_credentials"),
             Self::InvalidIfMatch => (StatusCode::BAD_REQUEST, "invalid_if_match"),
             Self::InvalidIdempotencyKey => (StatusCode::BAD_REQUEST, "invalid_idempotency_key"),
@@ -207,6 +218,11 @@ impl ApiError {
         .with_details(json!({ "limit_bytes": limit }))
     }
 
+    /// What is wrong, where, and how to mend it.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The code's name.
     pub fn code_name(&self) -> &'static str {
         self.code.name()
@@ -224,17 +240,29 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
+        self.response().json(self.body())
+    }
+}
+
+impl ApiError {
+    /// The usual error object.
+    pub fn body(&self) -> Value {
         let mut body = json!({
             "error": self.code.name(),
             "message": self.message,
             "details": self.details,
         });
+        if let (ErrorCode::RateLimitExceeded, Some(seconds)) = (self.code, self.retry_after) {
+            body["retry_after"] = json!(seconds);
+        }
+        body
+    }
+
+    /// An answer with its status and headers.
+    pub fn response(&self) -> HttpResponseBuilder {
         let mut response = HttpResponseBuilder::new(self.status_code());
         if let Some(seconds) = self.retry_after {
             response.insert_header((header::RETRY_AFTER, HeaderValue::from(seconds)));
-        }
-        if let (ErrorCode::RateLimitExceeded, Some(seconds)) = (self.code, self.retry_after) {
-            body["retry_after"] = json!(seconds);
         }
         if let Some(allow) = self.allow {
             response.insert_header((header::ALLOW, allow));
@@ -242,7 +270,7 @@ impl ResponseError for ApiError {
         if self.status_code() == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, r#"Bearer realm="leads""#));
         }
-        response.json(body)
+        response
     }
 }
 
@@ -261,6 +289,27 @@ impl From<Rejection> for ApiError {
                 ErrorCode::EmptyUpdate,
                 "the body names no field; send at least one to change",
             ),
+        }
+    }
+}
+
+impl From<BatchRejection> for ApiError {
+    fn from(rejection: BatchRejection) -> Self {
+        match rejection {
+            BatchRejection::Malformed(Rejection::Malformed { message, line, column }) => Self::new(
+                ErrorCode::MalformedJson,
+                format!("the body is not one JSON array: {message} (line {line}, column {column})"),
+            )
+            .with_details(json!({ "line": line, "column": column })),
+            BatchRejection::Malformed(rejection) => rejection.into(),
+            BatchRejection::Empty => {
+                Self::new(ErrorCode::EmptyBatch, "the batch has no item; send at least one lead")
+            }
+            BatchRejection::TooMany => Self::new(
+                ErrorCode::PayloadTooLarge,
+                format!("a batch may have at most {MAX_BATCH_ITEMS} items; send more of them"),
+            )
+            .with_details(json!({ "limit_items": MAX_BATCH_ITEMS })),
         }
     }
 }

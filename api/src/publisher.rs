@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use leads_shared::Event;
 use leads_shared::event::Encoded;
 use leads_shared::headers::Headers;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::broker::{Broker, BrokerState, DeliveryFailure, Position, Record};
@@ -47,6 +48,12 @@ pub enum PublishError {
     /// The event could not be written.
     #[error("the event could not be encoded")]
     Encoding,
+}
+
+/// An event that was handed over and is not answered for yet.
+struct Sent {
+    answer: oneshot::Receiver<Result<Position, DeliveryFailure>>,
+    encoded: Encoded,
 }
 
 /// Publishes events to one topic.
@@ -97,9 +104,46 @@ impl Publisher {
         traceparent: Option<&str>,
     ) -> Result<Published, PublishError> {
         self.refuse_early()?;
+        let started = Instant::now();
+        let sent = self.send(event, traceparent)?;
+        let published = self.acknowledged(sent, started + self.timeout).await?;
+        self.metrics.published(started.elapsed());
+        Ok(published)
+    }
+
+    /// Publishes events together, and waits for them together. One result for each.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish`], for each event by itself.
+    pub async fn publish_all(
+        &self,
+        events: &[Event<'_>],
+        traceparent: Option<&str>,
+    ) -> Vec<Result<Published, PublishError>> {
+        let started = Instant::now();
+        let sent: Vec<_> = events
+            .iter()
+            .map(|event| self.refuse_early().and_then(|()| self.send(event, traceparent)))
+            .collect();
+        let deadline = started + self.timeout;
+        let mut results = Vec::with_capacity(sent.len());
+        for sent in sent {
+            // One after the other: the reports come together, and waiting for the first of them
+            // finds the others there.
+            results.push(match sent {
+                Ok(sent) => self.acknowledged(sent, deadline).await,
+                Err(error) => Err(error),
+            });
+        }
+        if results.iter().any(Result::is_ok) {
+            self.metrics.published(started.elapsed());
+        }
+        results
+    }
+
+    fn send(&self, event: &Event<'_>, traceparent: Option<&str>) -> Result<Sent, PublishError> {
         let encoded = event.encode().map_err(|_| PublishError::Encoding)?;
         let permit = self.in_flight.enter(encoded.value.len()).ok_or(PublishError::Overloaded)?;
-        let started = Instant::now();
         let headers = Headers::of(event, traceparent);
         let mut key = Uuid::encode_buffer();
         let record = Record {
@@ -108,15 +152,18 @@ impl Publisher {
             value: &encoded.value,
         };
         let answer = self.broker.publish(record, headers.iter(), permit).map_err(failed)?;
+        Ok(Sent { answer, encoded })
+    }
+
+    async fn acknowledged(&self, sent: Sent, deadline: Instant) -> Result<Published, PublishError> {
         // The delivery report comes first: message.timeout.ms is below this wait. The wait bounds
         // what happens when it doesn't.
-        let report = tokio::time::timeout(self.timeout, answer).await;
+        let report = tokio::time::timeout_at(deadline.into(), sent.answer).await;
         let position = report
             .map_err(|_| PublishError::Unacknowledged)?
             .map_err(|_| PublishError::Unacknowledged)?
             .map_err(failed)?;
-        self.metrics.published(started.elapsed());
-        Ok(Published { position, encoded })
+        Ok(Published { position, encoded: sent.encoded })
     }
 
     /// Why a lead would be refused now, known without sending it.

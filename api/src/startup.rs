@@ -76,19 +76,32 @@ impl App {
         event: &Event<'_>,
         traceparent: Option<&str>,
     ) -> Result<Published, ApiError> {
-        self.publisher.publish(event, traceparent).await.map_err(|error| {
-            let shed = match error {
-                PublishError::Unavailable => Some("unavailable"),
-                PublishError::Stalled => Some("stalled"),
-                PublishError::Overloaded => Some("overloaded"),
-                PublishError::Unacknowledged => Some("unacknowledged"),
-                PublishError::TooLarge | PublishError::Encoding => None,
-            };
-            if let Some(reason) = shed {
-                self.metrics.shed(reason);
-            }
-            ApiError::from(error)
-        })
+        self.publisher.publish(event, traceparent).await.map_err(|error| self.shed(error))
+    }
+
+    /// Publishes events together; one result for each.
+    pub async fn publish_all(
+        &self,
+        events: &[Event<'_>],
+        traceparent: Option<&str>,
+    ) -> Vec<Result<Published, ApiError>> {
+        let results = self.publisher.publish_all(events, traceparent).await;
+        results.into_iter().map(|result| result.map_err(|error| self.shed(error))).collect()
+    }
+
+    /// Counts a lead that was not taken for want of the broker.
+    fn shed(&self, error: PublishError) -> ApiError {
+        let shed = match error {
+            PublishError::Unavailable => Some("unavailable"),
+            PublishError::Stalled => Some("stalled"),
+            PublishError::Overloaded => Some("overloaded"),
+            PublishError::Unacknowledged => Some("unacknowledged"),
+            PublishError::TooLarge | PublishError::Encoding => None,
+        };
+        if let Some(reason) = shed {
+            self.metrics.shed(reason);
+        }
+        ApiError::from(error)
     }
 
     /// An id for a new lead.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use leads_shared::lead::TEXT_MAX_CHARS;
 use leads_shared::{Change, Json, Text};
 
+use super::idempotency::IdempotencyKey;
 use super::json::{Fault, scan};
 use super::{FieldCode, FieldError, Rejection};
 
@@ -33,7 +34,7 @@ impl<'a, const N: usize> RawFields<'a, N> {
             .deserialize(&mut deserializer)
             .and_then(|fields| deserializer.end().map(|()| fields));
         fields.map_err(|error| Rejection::Malformed {
-            message: without_position(&error),
+            message: without_position(&error, "expected a JSON object"),
             line: error.line(),
             column: error.column(),
         })
@@ -67,7 +68,7 @@ impl<'a, const N: usize> RawFields<'a, N> {
 /// What is wrong with a value.
 pub(super) type Problem = (FieldCode, String);
 
-fn utf8(body: &[u8]) -> Result<&str, Rejection> {
+pub(super) fn utf8(body: &[u8]) -> Result<&str, Rejection> {
     if body.starts_with(b"\xEF\xBB\xBF") {
         return Err(Rejection::Malformed {
             message: "the body starts with a byte order mark; send UTF-8 without one".to_owned(),
@@ -87,10 +88,10 @@ fn utf8(body: &[u8]) -> Result<&str, Rejection> {
 }
 
 /// `serde_json` writes the position behind its message; the answer has fields of its own for it.
-fn without_position(error: &serde_json::Error) -> String {
+pub(super) fn without_position(error: &serde_json::Error, expected: &str) -> String {
     // Of a wrong type serde quotes the value, and contents belong into no message.
     if error.is_data() {
-        return "expected a JSON object".to_owned();
+        return expected.to_owned();
     }
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.clone(), |(message, _)| message.to_owned())
@@ -187,6 +188,14 @@ pub(super) fn text(raw: &RawValue) -> Result<Text<'_>, Problem> {
         return Err((FieldCode::ControlCharacter, message));
     }
     Ok(text)
+}
+
+/// An idempotency key.
+pub(super) fn idempotency_key(raw: &RawValue) -> Result<IdempotencyKey, Problem> {
+    IdempotencyKey::parse(string(raw)?.as_str().as_bytes()).map_err(|_| {
+        let message = "must be 1 to 255 visible ASCII characters (0x21 to 0x7E)";
+        (FieldCode::InvalidIdempotencyKey, message.to_owned())
+    })
 }
 
 /// A JSON object that `jsonb` takes. It stands in the body's own object, so one level is used.

@@ -26,6 +26,12 @@ impl IdempotencyKey {
         }
     }
 
+    /// The key of the item at `index` of a batch that was sent under this one.
+    #[must_use]
+    pub fn of_item(&self, index: usize) -> Self {
+        Self(format!("{}:{index}", self.0))
+    }
+
     /// The id of the lead that this key creates in a workspace: UUIDv5, the workspace as namespace.
     pub fn lead_id(&self, workspace_id: Uuid) -> Uuid {
         Uuid::new_v5(&workspace_id, self.0.as_bytes())

@@ -5,7 +5,8 @@ use uuid::Uuid;
 use leads_shared::{Changes, Json, Lead, Text, Timestamp};
 
 use super::Rejection;
-use super::fields::{RawFields, object, text, uuid};
+use super::fields::{RawFields, idempotency_key, object, text, uuid};
+use super::idempotency::IdempotencyKey;
 
 /// The fields of a POST body.
 const CREATE_FIELDS: [&str; 8] = [
@@ -17,6 +18,19 @@ const CREATE_FIELDS: [&str; 8] = [
     "source",
     "properties",
     "location",
+];
+
+/// The fields of an item of a batch.
+const ITEM_FIELDS: [&str; 9] = [
+    "visitor_id",
+    "identity_id",
+    "session_id",
+    "company_id",
+    "code",
+    "source",
+    "properties",
+    "location",
+    "idempotency_key",
 ];
 
 /// The fields of a PATCH body.
@@ -52,10 +66,16 @@ impl<'a> NewLead<'a> {
     /// Everything wrong with it, at once.
     pub fn parse(body: &'a [u8]) -> Result<Self, Rejection> {
         let mut raw = RawFields::parse(body, &CREATE_FIELDS, |name| match name {
-            "summary" => Some("summary can't be set on creation; PATCH the lead to set it"),
-            _ => set_by_the_service(name),
+            "idempotency_key" => Some("in a batch only; send the header Idempotency-Key"),
+            _ => not_on_creation(name),
         })?;
-        let lead = Self {
+        let lead = Self::take(&mut raw);
+        if raw.errors.is_empty() { Ok(lead) } else { Err(Rejection::Invalid(raw.errors)) }
+    }
+
+    /// The first eight fields.
+    fn take<const N: usize>(raw: &mut RawFields<'a, N>) -> Self {
+        Self {
             visitor_id: raw.take(0, uuid).into_option(),
             identity_id: raw.take(1, uuid).into_option(),
             session_id: raw.take(2, uuid).into_option(),
@@ -64,8 +84,7 @@ impl<'a> NewLead<'a> {
             source: raw.take(5, text).into_option(),
             properties: raw.take(6, object).into_option(),
             location: raw.take(7, object).into_option(),
-        };
-        if raw.errors.is_empty() { Ok(lead) } else { Err(Rejection::Invalid(raw.errors)) }
+        }
     }
 
     /// The lead as it is when it is taken in.
@@ -98,6 +117,17 @@ impl<'a> NewLead<'a> {
     }
 }
 
+/// Reads an item of a batch: a lead, and the idempotency key beside it.
+///
+/// # Errors
+/// Everything wrong with it, at once.
+pub fn parse_item(item: &[u8]) -> Result<(NewLead<'_>, Option<IdempotencyKey>), Rejection> {
+    let mut raw = RawFields::parse(item, &ITEM_FIELDS, not_on_creation)?;
+    let lead = NewLead::take(&mut raw);
+    let key = raw.take(8, idempotency_key).into_option();
+    if raw.errors.is_empty() { Ok((lead, key)) } else { Err(Rejection::Invalid(raw.errors)) }
+}
+
 /// Reads the body of a PATCH.
 ///
 /// # Errors
@@ -119,6 +149,13 @@ pub fn parse_changes(body: &[u8]) -> Result<Changes<'_>, Rejection> {
         summary: raw.take(8, object),
     };
     if raw.errors.is_empty() { Ok(changes) } else { Err(Rejection::Invalid(raw.errors)) }
+}
+
+fn not_on_creation(name: &str) -> Option<&'static str> {
+    match name {
+        "summary" => Some("summary can't be set on creation; PATCH the lead to set it"),
+        _ => set_by_the_service(name),
+    }
 }
 
 fn set_by_the_service(name: &str) -> Option<&'static str> {

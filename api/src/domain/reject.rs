@@ -61,6 +61,8 @@ pub enum FieldCode {
     InvalidType,
     /// Not a hyphenated UUID.
     InvalidUuid,
+    /// Not 1 to 255 visible ASCII characters.
+    InvalidIdempotencyKey,
     /// Empty where at least one character is needed.
     TooShort,
     /// More characters than allowed.

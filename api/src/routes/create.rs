@@ -11,7 +11,7 @@ use super::guard::{self, Terms};
 use crate::access::Scope;
 use crate::broker::Position;
 use crate::context::Route;
-use crate::domain::idempotency::creation_event_id;
+use crate::domain::idempotency::{IdempotencyKey, creation_event_id};
 use crate::domain::{MAX_LEAD_BYTES, NewLead};
 use crate::error::ApiError;
 use crate::startup::App;
@@ -24,21 +24,14 @@ pub(super) async fn create(
     payload: web::Payload,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    let terms =
-        Terms { route: Route::Leads, scopes: &[Scope::LeadsWrite], max_body: Some(MAX_LEAD_BYTES) };
+    let terms = Terms { route: Route::Leads, scopes: &[Scope::LeadsWrite], body: guard::LEAD_BODY };
     let caller = guard::admit(&request, &app, terms)?;
     let key = guard::idempotency_key(request.headers())?;
     let body = body::read(request.headers(), payload, MAX_LEAD_BYTES, &app).await?;
     let new_lead = NewLead::parse(&body)?;
 
     let workspace_id = caller.workspace_id;
-    let (lead_id, event_id) = match key {
-        Some(key) => {
-            let lead_id = key.lead_id(workspace_id);
-            (lead_id, creation_event_id(lead_id))
-        }
-        None => (app.new_lead_id(), Uuid::now_v7()),
-    };
+    let (lead_id, event_id) = ids(key.as_ref(), workspace_id, &app);
     let now = Timestamp::from(Utc::now());
     let lead = new_lead.into_lead(lead_id, workspace_id, now);
     let event = Event {
@@ -62,6 +55,18 @@ pub(super) async fn create(
         .insert_header(position(published.position))
         .content_type("application/json")
         .body(answer))
+}
+
+/// The ids of a new lead and of its event: from the idempotency key, so that a retry has the same,
+/// or new ones.
+pub(super) fn ids(key: Option<&IdempotencyKey>, workspace_id: Uuid, app: &App) -> (Uuid, Uuid) {
+    match key {
+        Some(key) => {
+            let lead_id = key.lead_id(workspace_id);
+            (lead_id, creation_event_id(lead_id))
+        }
+        None => (app.new_lead_id(), Uuid::now_v7()),
+    }
 }
 
 /// `X-Lead-Position: <partition>:<offset>`

@@ -21,7 +21,7 @@ pub(super) async fn fetch(
     request: HttpRequest,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    let terms = Terms { route: Route::Lead, scopes: &[Scope::LeadsRead], max_body: None };
+    let terms = Terms { route: Route::Lead, scopes: &[Scope::LeadsRead], body: None };
     let caller = guard::admit(&request, &app, terms)?;
     let id = lead_id(&request)?;
     let deadline = Instant::now() + app.limits.read_wait;

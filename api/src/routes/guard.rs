@@ -10,7 +10,8 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use uuid::Uuid;
 
 use crate::access::{ActiveKey, Scope};
-use crate::context::{RequestContext, Route};
+use crate::context::{BatchCount, RequestContext, Route};
+use crate::domain::MAX_LEAD_BYTES;
 use crate::domain::idempotency::IdempotencyKey;
 use crate::error::{ApiError, ErrorCode};
 use crate::rate_limit::Decision;
@@ -21,9 +22,26 @@ use crate::startup::App;
 pub(super) struct Terms {
     pub(super) route: Route,
     pub(super) scopes: &'static [Scope],
-    /// Largest body in bytes, where one is taken.
-    pub(super) max_body: Option<usize>,
+    /// The body, where one is taken.
+    pub(super) body: Option<Body>,
 }
+
+/// What a route takes as a body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Body {
+    /// Most bytes of it.
+    pub(super) max: usize,
+    /// Its content types.
+    pub(super) types: &'static [&'static str],
+}
+
+/// The content type of everything but batches of lines.
+pub(super) const JSON: &str = "application/json";
+/// A JSON value a line.
+pub(super) const LINES: &str = "application/x-ndjson";
+
+/// One lead or one update.
+pub(super) const LEAD_BODY: Option<Body> = Some(Body { max: MAX_LEAD_BYTES, types: &[JSON] });
 
 /// A caller that was let in.
 pub(super) struct Caller {
@@ -32,6 +50,11 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// Notes what became of a batch, for the log line.
+    pub(super) fn note_batch(&self, batch: BatchCount) {
+        self.context.set_batch(batch);
+    }
+
     pub(super) fn traceparent(&self) -> Option<&str> {
         self.context.traceparent()
     }
@@ -43,8 +66,8 @@ pub(super) fn admit(request: &HttpRequest, app: &App, terms: Terms) -> Result<Ca
         .ok_or_else(|| ApiError::new(ErrorCode::InternalError, "the request has no context"))?;
     context.set_route(terms.route);
     let headers = request.headers();
-    if let Some(limit) = terms.max_body {
-        check_declared_size(headers, limit)?;
+    if let Some(body) = terms.body {
+        check_declared_size(headers, body.max)?;
     }
     let key = authenticate(headers, app)?;
     context.set_workspace(key.workspace_id);
@@ -63,8 +86,8 @@ pub(super) fn admit(request: &HttpRequest, app: &App, terms: Terms) -> Result<Ca
     }
     key.used(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
     check_accept(headers)?;
-    if terms.max_body.is_some() {
-        check_content_type(headers)?;
+    if let Some(body) = terms.body {
+        content_type(headers, body.types)?;
     }
     Ok(Caller { workspace_id: key.workspace_id, context })
 }
@@ -163,15 +186,21 @@ fn check_accept(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+/// Which of `types` the body has.
+pub(super) fn content_type(
+    headers: &HeaderMap,
+    types: &[&'static str],
+) -> Result<&'static str, ApiError> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.map(|value| value.split(';').next().unwrap_or_default().trim());
-    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
-        Ok(())
-    } else {
-        Err(ApiError::new(
+    let found = types.iter().find(|known| essence.is_some_and(|it| it.eq_ignore_ascii_case(known)));
+    found.copied().ok_or_else(|| {
+        ApiError::new(
             ErrorCode::UnsupportedMediaType,
-            "send the body with `Content-Type: application/json` (with curl: --json)",
-        ))
-    }
+            format!(
+                "send the body with `Content-Type: {}` (with curl: --json)",
+                types.join("` or `")
+            ),
+        )
+    })
 }

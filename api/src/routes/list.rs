@@ -42,7 +42,7 @@ pub(super) async fn list(
     request: HttpRequest,
     app: web::Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    let terms = Terms { route: Route::Leads, scopes: &[Scope::LeadsRead], max_body: None };
+    let terms = Terms { route: Route::Leads, scopes: &[Scope::LeadsRead], body: None };
     let caller = guard::admit(&request, &app, terms)?;
     let ListQuery { limit, start, filter } = ListQuery::parse(request.query_string())
         .map_err(|errors| ApiError::invalid_fields(&errors))?;

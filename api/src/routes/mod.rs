@@ -1,5 +1,6 @@
 //! One file per resource or verb; what they share stands in `guard` and `body`.
 
+mod batch;
 mod body;
 mod create;
 mod docs;
@@ -31,6 +32,11 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 .default_service(web::to(|request| {
                     not_allowed(request, Route::Leads, "GET, HEAD, POST")
                 })),
+        )
+        .service(
+            web::resource("/api/v1/leads/batch")
+                .route(web::post().to(batch::create_batch))
+                .default_service(web::to(|request| not_allowed(request, Route::Batch, "POST"))),
         )
         .service(
             web::resource("/api/v1/leads/{id}")

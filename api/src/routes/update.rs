@@ -28,7 +28,7 @@ pub(super) async fn update(
     let terms = Terms {
         route: Route::Lead,
         scopes: &[Scope::LeadsWrite, Scope::LeadsRead],
-        max_body: Some(MAX_LEAD_BYTES),
+        body: guard::LEAD_BODY,
     };
     let caller = guard::admit(&request, &app, terms)?;
     let key = guard::idempotency_key(request.headers())?;

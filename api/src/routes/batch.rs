@@ -1,0 +1,263 @@
+//! `POST /api/v1/leads/batch`
+//!
+//! One bad item never spoils the rest: each has an outcome of its own. Items are published together
+//! and awaited together.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use bytes::Bytes;
+use chrono::Utc;
+use leads_shared::{Event, Payload, Timestamp};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::body;
+use super::create::ids;
+use super::guard::{self, Body, Terms};
+use crate::access::Scope;
+use crate::context::{BatchCount, Route};
+use crate::domain::idempotency::IdempotencyKey;
+use crate::domain::{
+    BatchFormat, MAX_BATCH_BYTES, MAX_LEAD_BYTES, NewLead, Rejection, items, parse_item,
+};
+use crate::error::{ApiError, ErrorCode};
+use crate::publisher::Published;
+use crate::startup::App;
+
+const BODY: Body = Body { max: MAX_BATCH_BYTES, types: &[guard::JSON, guard::LINES] };
+
+/// Takes leads in, up to a thousand; answers when the broker has all of them that it takes.
+pub(super) async fn create_batch(
+    request: HttpRequest,
+    payload: web::Payload,
+    app: web::Data<App>,
+) -> Result<HttpResponse, ApiError> {
+    let terms = Terms { route: Route::Batch, scopes: &[Scope::LeadsWrite], body: Some(BODY) };
+    let caller = guard::admit(&request, &app, terms)?;
+    let batch_key = guard::idempotency_key(request.headers())?;
+    let format = match guard::content_type(request.headers(), BODY.types)? {
+        guard::LINES => BatchFormat::Lines,
+        _ => BatchFormat::Array,
+    };
+    let body = body::read(request.headers(), payload, MAX_BATCH_BYTES, &app).await?;
+    let mut batch = Batch::default();
+    for (index, (item, line)) in items(&body, format)?.into_iter().enumerate() {
+        let key = batch_key.as_ref().map(|key| key.of_item(index));
+        batch.add(item, line, key, caller.workspace_id, &app);
+    }
+    let results = app.publish_all(&batch.events, caller.traceparent()).await;
+    let outcomes = batch.outcomes(results);
+    let taken = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    caller.note_batch(BatchCount { items: outcomes.len(), taken });
+    let preference = preference(request.headers());
+    Ok(answer(&outcomes, preference))
+}
+
+/// The items of a batch on their way to becoming events.
+#[derive(Default)]
+struct Batch<'a> {
+    events: Vec<Event<'a>>,
+    /// For each item the index of its event, or why it has none.
+    items: Vec<Result<usize, ApiError>>,
+    /// The events of items with an idempotency key, by their lead.
+    keyed: HashMap<Uuid, (usize, NewLead<'a>)>,
+}
+
+impl<'a> Batch<'a> {
+    fn add(
+        &mut self,
+        item: &'a [u8],
+        line: usize,
+        key: Option<IdempotencyKey>,
+        workspace_id: Uuid,
+        app: &App,
+    ) {
+        let index = self.event_of(item, line, key, workspace_id, app);
+        self.items.push(index);
+    }
+
+    fn event_of(
+        &mut self,
+        item: &'a [u8],
+        line: usize,
+        key: Option<IdempotencyKey>,
+        workspace_id: Uuid,
+        app: &App,
+    ) -> Result<usize, ApiError> {
+        if item.len() > MAX_LEAD_BYTES {
+            return Err(ApiError::too_large(MAX_LEAD_BYTES));
+        }
+        let (new_lead, own_key) = parse_item(item).map_err(|rejection| at_line(rejection, line))?;
+        // An item's own key wins: it stays the same when the batch is cut differently.
+        let key = own_key.or(key);
+        let (lead_id, event_id) = ids(key.as_ref(), workspace_id, app);
+        if key.is_some() {
+            match self.keyed.get(&lead_id) {
+                // Twice the same: one event for both.
+                Some((index, known)) if *known == new_lead => return Ok(*index),
+                Some(_) => return Err(reused()),
+                None => self.keyed.insert(lead_id, (self.events.len(), new_lead.clone())),
+            };
+        }
+        let now = Timestamp::from(Utc::now());
+        let lead = new_lead.into_lead(lead_id, workspace_id, now);
+        self.events.push(Event {
+            event_id,
+            occurred_at: now,
+            workspace_id,
+            lead_id,
+            payload: Payload::LeadCreated { lead },
+        });
+        Ok(self.events.len() - 1)
+    }
+
+    /// What became of each item.
+    fn outcomes(self, results: Vec<Result<Published, ApiError>>) -> Vec<Result<Taken, ApiError>> {
+        let results: Vec<Result<Taken, ApiError>> = self
+            .events
+            .iter()
+            .zip(results)
+            .map(|(event, result)| {
+                let Published { encoded, .. } = result?;
+                let lead = Bytes::from(encoded.value).slice(encoded.body);
+                Ok(Taken { lead_id: event.lead_id, lead })
+            })
+            .collect();
+        let outcome = |item: Result<usize, ApiError>| results[item?].clone();
+        self.items.into_iter().map(outcome).collect()
+    }
+}
+
+/// An item that the broker has.
+#[derive(Clone)]
+struct Taken {
+    lead_id: Uuid,
+    /// In JSON.
+    lead: Bytes,
+}
+
+/// The line is that of the body, not of the item.
+fn at_line(rejection: Rejection, first: usize) -> ApiError {
+    match rejection {
+        Rejection::Malformed { message, line, column } => {
+            Rejection::Malformed { message, line: first + line - 1, column }.into()
+        }
+        other => other.into(),
+    }
+}
+
+fn reused() -> ApiError {
+    ApiError::new(
+        ErrorCode::IdempotencyKeyReused,
+        "the idempotency key was used with another body; use a new key for another lead",
+    )
+}
+
+/// What the client wants to see of the leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Preference {
+    Minimal,
+    Representation,
+}
+
+/// Source: RFC 7240, 4.2. A preference that isn't known is passed over.
+fn preference(headers: &HeaderMap) -> Option<Preference> {
+    let values = headers.get_all("prefer").filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split([',', ';'])).find_map(|preference| {
+        let (name, value) = preference.split_once('=')?;
+        if !name.trim().eq_ignore_ascii_case("return") {
+            return None;
+        }
+        match value.trim().trim_matches('"') {
+            "minimal" => Some(Preference::Minimal),
+            "representation" => Some(Preference::Representation),
+            _ => None,
+        }
+    })
+}
+
+fn answer(outcomes: &[Result<Taken, ApiError>], preference: Option<Preference>) -> HttpResponse {
+    let whole = preference == Some(Preference::Representation);
+    let taken = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let none = if taken == 0 { Some(nothing_taken(outcomes)) } else { None };
+    let size = outcomes.iter().flatten().map(|taken| taken.lead.len()).sum::<usize>();
+    let mut body = Vec::with_capacity(outcomes.len() * 96 + if whole { size } else { 0 });
+    // Writing to a Vec cannot fail.
+    let _ = match &none {
+        Some(error) => {
+            let (code, message) = (error.code_name(), json!(error.message()));
+            write!(body, r#"{{"error":"{code}","message":{message},"data":["#)
+        }
+        None => write!(body, r#"{{"data":["#),
+    };
+    for (index, outcome) in outcomes.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        match outcome {
+            Ok(Taken { lead_id, lead }) => {
+                let _ = write!(body, r#"{{"index":{index},"status":201,"id":"{lead_id}""#);
+                if whole {
+                    body.extend_from_slice(br#","lead":"#);
+                    body.extend_from_slice(lead);
+                }
+                body.push(b'}');
+            }
+            Err(error) => {
+                let (status, error) = (error.status_code().as_u16(), error.body());
+                let _ = write!(body, r#"{{"index":{index},"status":{status},"error":{error}}}"#);
+            }
+        }
+    }
+    body.extend_from_slice(b"]}");
+    let mut response = match &none {
+        Some(error) => error.response(),
+        None if taken == outcomes.len() => HttpResponse::build(StatusCode::CREATED),
+        None => HttpResponse::build(StatusCode::MULTI_STATUS),
+    };
+    if let Some(preference) = preference {
+        let applied = match preference {
+            Preference::Minimal => "return=minimal",
+            Preference::Representation => "return=representation",
+        };
+        response.insert_header(("preference-applied", applied));
+    }
+    response.content_type("application/json").body(body)
+}
+
+/// The error of the whole: the broker's when it was one of the causes, since a retry can mend that.
+fn nothing_taken(outcomes: &[Result<Taken, ApiError>]) -> ApiError {
+    let errors = || outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+    let unavailable = errors().find(|error| error.status_code().is_server_error());
+    match unavailable {
+        Some(error) => ApiError::new(error.code(), error.message().to_owned()),
+        None => ApiError::new(
+            ErrorCode::BatchRefused,
+            "no item was taken: each has its error; mend them and send them again",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn preferences_are_read_as_rfc_7240_writes_them() {
+        let read = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HeaderName::from_static("prefer"), HeaderValue::from_static(value));
+            preference(&headers)
+        };
+        assert_eq!(read("return=representation"), Some(Preference::Representation));
+        assert_eq!(read("respond-async, Return=\"minimal\"; x=1"), Some(Preference::Minimal));
+        assert_eq!(read("return=all"), None);
+        assert_eq!(preference(&HeaderMap::new()), None);
+    }
+}
