@@ -1,6 +1,7 @@
 //! The command line. `--help` is the reference.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use leads_shared::topic;
@@ -88,6 +89,13 @@ pub struct RunArgs {
     #[arg(long, env = "PROJECTION_LANES", default_value = "2",
         value_parser = clap::value_parser!(u32).range(1..=16))]
     pub projection_lanes: u32,
+    /// Most records set aside within `DLQ_WINDOW`, parked ones not counted: with one more the
+    /// projection halts, and sets none of that batch aside. 0: no limit.
+    #[arg(long, env = "DLQ_MAX", default_value = "100")]
+    pub dlq_max: u32,
+    /// See `DLQ_MAX`.
+    #[arg(long, env = "DLQ_WINDOW", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub dlq_window: Duration,
 }
 
 /// Settings of `rebuild`.

@@ -4,6 +4,7 @@
 //! [`store`] (offsets and rows, one transaction) → PostgreSQL. What fails is classed by [`failure`];
 //! what can't be projected is exported by [`dead_letters`].
 
+pub mod breaker;
 pub mod cli;
 pub mod config;
 pub mod dead_letters;

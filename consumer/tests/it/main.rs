@@ -2,12 +2,14 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod boot;
+mod breaker;
 mod crash;
 mod determinism;
 mod fencing;
 mod migrate;
 mod model;
 mod outage;
+mod parking;
 mod poison;
 mod projection;
 mod rebuild;
