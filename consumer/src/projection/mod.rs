@@ -96,6 +96,11 @@ impl Reason {
         Self::Parked,
     ];
 
+    /// The reason of this name, if this version knows it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+
     /// Whether later events of the lead have to wait for this one: projecting them without it would
     /// break their order. The others either have no lead that could be trusted, or no effect.
     pub fn holds_lead(self) -> bool {

@@ -1,6 +1,8 @@
 //! The only SQL of the projection: offsets and rows, one transaction a batch.
 
+mod batch;
 mod dead_letters;
+pub mod redrive;
 mod rows;
 mod session;
 
@@ -18,8 +20,8 @@ use crate::breaker::Breaker;
 use crate::failure::{Failure, Halt, LEAD_IS_THERE};
 use crate::projection::fold::{Folded, fold};
 use crate::projection::parking::{self, LeadAt};
-use crate::projection::{Key, Known, Rejection, Tally};
-use crate::record::Record;
+use crate::projection::{Key, Known};
+pub use batch::{Advance, Applied, Batch};
 use session::{At, Session};
 pub(crate) use session::{counts_table, leads_table};
 
@@ -49,50 +51,6 @@ pub struct Positions {
     pub partitions: Vec<Projected>,
     /// The leads whose later events are parked there.
     pub held: Vec<LeadAt>,
-}
-
-/// A move of a partition's offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Advance {
-    /// The partition.
-    pub partition: i32,
-    /// Where it must stand.
-    pub from: i64,
-    /// Where it stands then.
-    pub to: i64,
-    /// The event id of the record before `to`.
-    pub last_event_id: Option<Uuid>,
-}
-
-/// Records to project in one transaction.
-#[derive(Debug)]
-pub struct Batch<'a> {
-    /// The generation whose offsets move.
-    pub generation: i32,
-    /// The offsets that move, one for each partition, in the order of the partitions.
-    pub advances: Vec<Advance>,
-    /// The records, in log order for each partition.
-    pub records: Vec<Record<'a>>,
-    /// The events of those that hold one, by index into `records`.
-    pub events: Vec<(usize, Event<'a>)>,
-    /// Why the others hold none.
-    pub rejected: Vec<(usize, Rejection)>,
-    /// Leads of these events that were held when last looked; whether they still are is read again
-    /// in the transaction. Each once.
-    pub held: Vec<LeadAt>,
-}
-
-/// What a batch did.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// How many events had which effect.
-    pub tally: Tally,
-    /// Why records were set aside.
-    pub rejected: Vec<Rejection>,
-    /// The leads that the records set aside hold from now on.
-    pub held: Vec<LeadAt>,
-    /// Leads of [`Batch::held`] that are held no more.
-    pub released: Vec<LeadAt>,
 }
 
 /// Which generation a store writes.

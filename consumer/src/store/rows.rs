@@ -148,6 +148,17 @@ pub(super) async fn write_rest_and_commit(
     Ok(committed?)
 }
 
+/// The same, and the transaction goes on.
+pub(super) async fn write_rest(
+    session: At<'_>,
+    folded: &Folded<'_>,
+    records: &[Record<'_>],
+) -> Result<(), Failure> {
+    update(session, &folded.updated).await?;
+    count(session, &folded.created, records).await?;
+    note_precondition_failures(session, &folded.precondition_failures).await
+}
+
 /// One statement for all rows; each row is there once, since the fold merged its changes.
 async fn update(session: At<'_>, updated: &[Updated<'_>]) -> Result<(), Failure> {
     if updated.is_empty() {

@@ -5,6 +5,7 @@ mod boot;
 mod breaker;
 mod crash;
 mod determinism;
+mod dlq;
 mod fencing;
 mod migrate;
 mod model;
