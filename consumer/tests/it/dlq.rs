@@ -206,6 +206,32 @@ async fn a_redrive_goes_as_far_as_the_next_record_that_fails() {
     drop(consumer);
 }
 
+/// As docs/operations.md tells to do it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_given_up_lets_its_lead_go_on() {
+    let system = System::builder().partitions(1).build().await;
+    let lead = Fact::created(system.workspace(), json!({"code": "good"}));
+    let mut facts = vec![lead.clone(), lead.updated(json!({"source": "parked"}), Some(1))];
+    produce(&system, &facts[..1]).await;
+    let bad = produce_bad(&system, &lead).await;
+    produce(&system, &facts[1..]).await;
+    let consumer = system.start_consumer().await;
+    projected(&system, 3).await;
+    let given_up = "UPDATE dead_letters SET holds_lead = false WHERE \"offset\" = 1";
+    system.db().await.execute(given_up, &[]).await.unwrap();
+    // Until the redrive the parked ones hold it themselves.
+    facts.push(lead.updated(json!({"source": "later"}), Some(2)));
+    produce(&system, &facts[2..]).await;
+    projected(&system, 4).await;
+    let (code, lines) = redrive(&system, &[&place(bad), "--yes"]).await;
+    assert_eq!((code, outcomes(&lines)), (1, vec!["failed", "projected", "projected"]));
+    facts.push(lead.updated(json!({"source": "last"}), Some(3)));
+    produce(&system, &facts[3..]).await;
+    projected(&system, 5).await;
+    assert_rows(&system, &facts).await;
+    drop(consumer);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_overtaken_is_not_put_in_another_place() {
     let system = System::builder().partitions(1).build().await;
