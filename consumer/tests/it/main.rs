@@ -11,6 +11,7 @@ mod migrate;
 mod model;
 mod outage;
 mod parking;
+mod parking_borders;
 mod poison;
 mod projection;
 mod rebuild;
