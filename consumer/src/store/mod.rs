@@ -31,6 +31,10 @@ const CAREFUL_BATCHES: u32 = 100;
 /// How long a ROLLBACK may take before the connection is given up instead.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(2);
 
+/// Each statement sees what was committed before it, and so what the lock of the offsets was waited
+/// for, whatever the server's default is.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
 /// How far a partition is projected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Projected {
@@ -270,7 +274,7 @@ async fn transaction(
     let Batch { generation: _, advances, records, mut events, mut rejected, held } = batch;
     let keys = keys_to_read(&events, careful);
     let (begun, moved, known, still_held) = join4(
-        session.client.batch_execute("BEGIN"),
+        session.client.batch_execute(BEGIN),
         move_offsets(session, topic, &advances),
         read_known(session, &keys),
         dead_letters::still_held(session, topic, &held),

@@ -9,7 +9,7 @@ use leads_shared::Event;
 use tokio_postgres::Row;
 
 use super::session::At;
-use super::{Store, Target, key_of, live_generation, read_known, rows};
+use super::{BEGIN, Store, Target, key_of, live_generation, read_known, rows};
 use crate::failure::Failure;
 use crate::projection::decode::decode;
 use crate::projection::fold::fold;
@@ -102,7 +102,8 @@ async fn redrive(session: At<'_>, topic: &str, chain: Chain) -> Result<Vec<Redri
         Chain::Record { partition, .. } => partition,
     };
     // What an operator was told is done survives a crash of PostgreSQL.
-    session.client.batch_execute("BEGIN; SET LOCAL synchronous_commit = on").await?;
+    let begin = format!("{BEGIN}; SET LOCAL synchronous_commit = on");
+    session.client.batch_execute(&begin).await?;
     let partitions = lock(session, topic, partition).await?;
     let (waiting, chunk) = read(session, topic, chain).await?;
     let records: Vec<Record<'_>> =

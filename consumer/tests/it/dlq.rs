@@ -238,11 +238,15 @@ async fn what_was_overtaken_is_not_put_in_another_place() {
     let lead = Fact::created(system.workspace(), json!({"code": "new"}));
     let early = lead.updated(json!({"code": "old"}), None);
     produce(&system, &[early, lead.clone()]).await;
+    // A record without a key has no lead.
+    let keyless = system.produce(None, Some(&lead.value()), &[]).await;
     let consumer = system.start_consumer().await;
-    projected(&system, 2).await;
+    projected(&system, 3).await;
     let (code, lines) = redrive(&system, &["--all", "--yes"]).await;
+    assert_eq!((code, outcomes(&lines)), (1, vec!["failed", "failed"]));
+    assert_eq!((&lines[0].2, &lines[1].2), (&json!("unknown_lead"), &json!("inconsistent")));
+    let (code, lines) = redrive(&system, &[&place(keyless), "--yes"]).await;
     assert_eq!((code, outcomes(&lines)), (1, vec!["failed"]));
-    assert_eq!(lines[0].2, "unknown_lead");
     assert_rows(&system, &[lead]).await;
     drop(consumer);
 }
