@@ -1,9 +1,15 @@
 //! The command line. `--help` is the reference.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use leads_shared::topic;
+use uuid::Uuid;
+
+use crate::projection::Reason;
 
 /// Projects the log of leads into PostgreSQL.
 ///
@@ -36,6 +42,9 @@ pub enum Command {
     /// Reads, posts and the live projection go on. Interrupted, it goes on where it was. The
     /// generation that was live is kept for `rebuild rollback` until the next rebuild.
     Rebuild(RebuildArgs),
+    /// Look at the records that could not be projected, and project them after all.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
 }
 
 /// How to reach PostgreSQL.
@@ -88,6 +97,13 @@ pub struct RunArgs {
     #[arg(long, env = "PROJECTION_LANES", default_value = "2",
         value_parser = clap::value_parser!(u32).range(1..=16))]
     pub projection_lanes: u32,
+    /// Most records set aside within `DLQ_WINDOW`, parked ones not counted: with one more the
+    /// projection halts, and sets none of that batch aside. 0: no limit.
+    #[arg(long, env = "DLQ_MAX", default_value = "100")]
+    pub dlq_max: u32,
+    /// See `DLQ_MAX`.
+    #[arg(long, env = "DLQ_WINDOW", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub dlq_window: Duration,
 }
 
 /// Settings of `rebuild`.
@@ -161,6 +177,111 @@ pub struct TopicsArgs {
     pub replication_factor: i32,
 }
 
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DlqCommand {
+    /// Which records wait, oldest first.
+    List(DlqListArgs),
+    /// Everything about one of them, the lead's contents included.
+    Show(DlqShowArgs),
+    /// Project them after all, each lead's in the order of the log. Without --yes: only tell what
+    /// would come of it. Exit code 1 when any failed again.
+    Redrive(DlqRedriveArgs),
+}
+
+/// Where the dead letters are.
+#[derive(Debug, Args)]
+pub struct DlqArgs {
+    /// How to reach PostgreSQL.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The topic of events.
+    #[arg(long, env = "LEADS_TOPIC", default_value = topic::EVENTS)]
+    pub leads_topic: String,
+    /// For scripts: a JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Settings of `dlq list`.
+#[derive(Debug, Args)]
+pub struct DlqListArgs {
+    /// Where they are.
+    #[command(flatten)]
+    pub common: DlqArgs,
+    /// Only those set aside for this reason.
+    #[arg(long, value_parser = reasons())]
+    pub reason: Option<String>,
+    /// Only those of this lead.
+    #[arg(long, value_name = "ID")]
+    pub lead: Option<Uuid>,
+    /// Also those that were redriven.
+    #[arg(long)]
+    pub all: bool,
+    /// Show this many at most.
+    #[arg(long, value_name = "N", default_value = "100",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+}
+
+/// Settings of `dlq show`.
+#[derive(Debug, Args)]
+pub struct DlqShowArgs {
+    /// Where they are.
+    #[command(flatten)]
+    pub common: DlqArgs,
+    /// Which one.
+    #[arg(value_name = "PARTITION:OFFSET")]
+    pub place: Place,
+}
+
+/// Settings of `dlq redrive`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub struct DlqRedriveArgs {
+    /// Where they are.
+    #[command(flatten)]
+    pub common: DlqArgs,
+    /// All that waits of the lead of this record.
+    #[arg(value_name = "PARTITION:OFFSET", group = "which")]
+    pub place: Option<Place>,
+    /// All that waits of this lead.
+    #[arg(long, value_name = "ID", group = "which")]
+    pub lead: Option<Uuid>,
+    /// All that waits.
+    #[arg(long, group = "which")]
+    pub all: bool,
+    /// Do it.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+fn reasons() -> PossibleValuesParser {
+    PossibleValuesParser::new(Reason::ALL.map(Reason::name))
+}
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+impl FromStr for Place {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = || {
+            let (partition, offset) = text.split_once(':')?;
+            Some(Self { partition: partition.parse().ok()?, offset: offset.parse().ok()? })
+        };
+        let place = read().filter(|place| place.partition >= 0 && place.offset >= 0);
+        place.ok_or("expected PARTITION:OFFSET, such as 3:120")
+    }
+}
+
 /// Reads a number of bytes with an optional unit: `B`, `KiB`, `MiB`, `GiB`.
 fn parse_size(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -184,6 +305,14 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn places_are_a_partition_and_an_offset() {
+        assert_eq!("3:120".parse(), Ok(Place { partition: 3, offset: 120 }));
+        for wrong in ["", "3", "3:", ":1", "-1:2", "1:-2", "1:2:3", "a:1"] {
+            assert!(wrong.parse::<Place>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

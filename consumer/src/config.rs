@@ -1,6 +1,7 @@
 //! Settings, checked as a whole before anything is done.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use leads_shared::kafka_settings;
 use postgres_openssl::MakeTlsConnector;
@@ -40,6 +41,10 @@ pub struct RunConfig {
     pub limits: Limits,
     /// Transactions side by side.
     pub lanes: usize,
+    /// Most dead letters in [`RunConfig::dlq_window`]; 0: any number.
+    pub dlq_max: u32,
+    /// See [`RunConfig::dlq_max`].
+    pub dlq_window: Duration,
 }
 
 /// Settings of `rebuild`.
@@ -174,12 +179,17 @@ impl RunConfig {
             batch_max_records,
             batch_max_bytes,
             projection_lanes,
+            dlq_max,
+            dlq_window,
         } = args;
         let mut wrong = Vec::new();
         let kafka = kafka(&kafka_args, environment).map_err(|error| wrong.extend(error.0));
         let database = database(&database_args).map_err(|error| wrong.extend(error.0));
         if consumer_group.is_empty() {
             wrong.push("CONSUMER_GROUP: expected a name".to_owned());
+        }
+        if dlq_window.is_zero() {
+            wrong.push("DLQ_WINDOW: expected a time above 0; DLQ_MAX=0 is no limit".to_owned());
         }
         let (Ok(kafka), Ok(database), true) = (kafka, database, wrong.is_empty()) else {
             return Err(ConfigError(wrong));
@@ -192,6 +202,8 @@ impl RunConfig {
             metrics_listen,
             limits: Limits { records: batch_max_records as usize, bytes: batch_max_bytes },
             lanes: projection_lanes as usize,
+            dlq_max,
+            dlq_window,
         })
     }
 }

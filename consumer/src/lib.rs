@@ -2,11 +2,14 @@
 //!
 //! The way of a record: [`source`] (Kafka) → [`worker`] (the loop) → [`projection`] (decode, fold) →
 //! [`store`] (offsets and rows, one transaction) → PostgreSQL. What fails is classed by [`failure`];
-//! what can't be projected is exported by [`dead_letters`].
+//! what can't be projected is exported by [`dead_letters`] and
+//! looked at and projected after all by [`dlq`].
 
+pub mod breaker;
 pub mod cli;
 pub mod config;
 pub mod dead_letters;
+pub mod dlq;
 pub mod failure;
 pub mod health;
 pub mod migrate;

@@ -4,8 +4,11 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use leads_consumer::cli::{Cli, Command, DatabaseArgs, RebuildAction, RebuildArgs, TopicsArgs};
+use leads_consumer::cli::{
+    Cli, Command, DatabaseArgs, DlqCommand, RebuildAction, RebuildArgs, TopicsArgs,
+};
 use leads_consumer::config::{self, ConfigError, RebuildConfig, RunConfig};
+use leads_consumer::dlq::{self, DlqError};
 use leads_consumer::rebuild::{Rebuild, RebuildError};
 use leads_consumer::run::{self, RunError};
 use leads_consumer::source::admin::{Admin, AdminError};
@@ -51,6 +54,7 @@ async fn main() -> ExitCode {
             telemetry::start_command_logs(&log_level);
             Box::pin(rebuild(&args)).await
         }
+        Command::Dlq(command) => dlq(&command).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -188,6 +192,16 @@ impl From<RebuildError> for Exit {
             RebuildError::Config(why) => Self::Config(why),
             error => Self::Failed(error.to_string()),
         }
+    }
+}
+
+async fn dlq(command: &DlqCommand) -> Result<(), Exit> {
+    match Box::pin(dlq::run(command, &mut std::io::stdout())).await {
+        Ok(()) => Ok(()),
+        Err(DlqError::Config(error)) => Err(error.into()),
+        // Whoever reads the output has seen enough.
+        Err(DlqError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Exit::Failed(error.to_string())),
     }
 }
 

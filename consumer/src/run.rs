@@ -7,6 +7,7 @@ use std::time::Duration;
 use leads_shared::topic;
 use tokio::sync::{Notify, watch};
 
+use crate::breaker::Breaker;
 use crate::config::{Database, RunConfig};
 use crate::failure::{Failure, Halt};
 use crate::health::Health;
@@ -63,7 +64,8 @@ async fn project(
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     let Database { config: database, tls } = &config.database;
-    let store = || Store::new(database, tls, &config.topic, Target::Live);
+    let breaker = Arc::new(Breaker::new(config.dlq_max, config.dlq_window));
+    let store = || Store::new(database, tls, &config.topic, Target::Live).with_breaker(&breaker);
     let stores = (0..config.lanes).map(|_| store()).collect();
     let told = Notify::new();
     let progress = Progress::new(partitions);

@@ -3,6 +3,7 @@
 
 pub mod decode;
 pub mod fold;
+pub mod parking;
 
 use leads_shared::{Changes, Lead, Timestamp};
 use uuid::Uuid;
@@ -78,14 +79,37 @@ pub enum Reason {
     UnknownLead,
     /// PostgreSQL does not take what is in it.
     Refused,
+    /// Nothing is wrong with it: an earlier event of its lead was set aside.
+    Parked,
 }
 
 impl Reason {
+    /// Every reason there is.
+    pub const ALL: [Self; 8] = [
+        Self::Undecodable,
+        Self::UnknownType,
+        Self::UnknownVersion,
+        Self::Inconsistent,
+        Self::WrongPartition,
+        Self::UnknownLead,
+        Self::Refused,
+        Self::Parked,
+    ];
+
+    /// The reason of this name, if this version knows it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+
     /// Whether later events of the lead have to wait for this one: projecting them without it would
     /// break their order. The others either have no lead that could be trusted, or no effect.
     pub fn holds_lead(self) -> bool {
         match self {
-            Self::Undecodable | Self::UnknownType | Self::UnknownVersion | Self::Refused => true,
+            Self::Undecodable
+            | Self::UnknownType
+            | Self::UnknownVersion
+            | Self::Refused
+            | Self::Parked => true,
             Self::Inconsistent | Self::WrongPartition | Self::UnknownLead => false,
         }
     }
@@ -100,6 +124,7 @@ impl Reason {
             Self::WrongPartition => "wrong_partition",
             Self::UnknownLead => "unknown_lead",
             Self::Refused => "refused_by_postgres",
+            Self::Parked => "parked",
         }
     }
 }

@@ -1,21 +1,27 @@
 //! The only SQL of the projection: offsets and rows, one transaction a batch.
 
+mod batch;
+mod dead_letters;
+pub mod redrive;
 mod rows;
 mod session;
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use futures_util::future::join3;
+use futures_util::future::join4;
 use leads_shared::{Event, Payload, Timestamp};
 use postgres_openssl::MakeTlsConnector;
 use tokio_postgres::{Client, Config, Row};
 use uuid::Uuid;
 
+use crate::breaker::Breaker;
 use crate::failure::{Failure, Halt, LEAD_IS_THERE};
 use crate::projection::fold::{Folded, fold};
-use crate::projection::{Key, Known, Rejection, Tally};
-use crate::record::Record;
+use crate::projection::parking::{self, LeadAt};
+use crate::projection::{Key, Known};
+pub use batch::{Advance, Applied, Batch};
 use session::{At, Session};
 pub(crate) use session::{counts_table, leads_table};
 
@@ -24,6 +30,10 @@ pub(crate) use session::{counts_table, leads_table};
 const CAREFUL_BATCHES: u32 = 100;
 /// How long a ROLLBACK may take before the connection is given up instead.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(2);
+
+/// Each statement sees what was committed before it, and so what the lock of the offsets was waited
+/// for, whatever the server's default is.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// How far a partition is projected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,43 +53,8 @@ pub struct Positions {
     pub generation: i32,
     /// The partitions asked for, in no order.
     pub partitions: Vec<Projected>,
-}
-
-/// A move of a partition's offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Advance {
-    /// The partition.
-    pub partition: i32,
-    /// Where it must stand.
-    pub from: i64,
-    /// Where it stands then.
-    pub to: i64,
-    /// The event id of the record before `to`.
-    pub last_event_id: Option<Uuid>,
-}
-
-/// Records to project in one transaction.
-#[derive(Debug)]
-pub struct Batch<'a> {
-    /// The generation whose offsets move.
-    pub generation: i32,
-    /// The offsets that move, one for each partition, in the order of the partitions.
-    pub advances: Vec<Advance>,
-    /// The records, in log order for each partition.
-    pub records: Vec<Record<'a>>,
-    /// The events of those that hold one, by index into `records`.
-    pub events: Vec<(usize, Event<'a>)>,
-    /// Why the others hold none.
-    pub rejected: Vec<(usize, Rejection)>,
-}
-
-/// What a batch did.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// How many events had which effect.
-    pub tally: Tally,
-    /// Why records were set aside.
-    pub rejected: Vec<Rejection>,
+    /// The leads whose later events are parked there.
+    pub held: Vec<LeadAt>,
 }
 
 /// Which generation a store writes.
@@ -102,6 +77,7 @@ pub struct Store {
     open: bool,
     /// So many batches look whether their new leads are there before they insert them.
     careful: u32,
+    breaker: Option<Arc<Breaker>>,
 }
 
 impl Store {
@@ -119,7 +95,14 @@ impl Store {
             session: None,
             open: false,
             careful: 0,
+            breaker: None,
         }
+    }
+
+    /// Has `breaker` asked before records are set aside.
+    #[must_use]
+    pub fn with_breaker(self, breaker: &Arc<Breaker>) -> Self {
+        Self { breaker: Some(Arc::clone(breaker)), ..self }
     }
 
     /// Whether there is no connection that can be used.
@@ -165,7 +148,7 @@ impl Store {
         partition_count: u32,
         partitions: &[i32],
     ) -> Result<Positions, Failure> {
-        let (topic, target) = (self.topic.clone(), self.target);
+        let (topic, target, breaker) = (self.topic.clone(), self.target, self.breaker.clone());
         let client = &self.session().await?.client;
         let generation = match target {
             Target::Live => live_generation(client).await?,
@@ -212,7 +195,10 @@ impl Store {
                 found.push(projected);
             }
         }
-        Ok(Positions { generation, partitions: found })
+        // Behind the offsets: whoever adds to them in between has moved an offset, and we are fenced.
+        let held = dead_letters::held(client, generation, &topic, partitions).await?;
+        dead_letters::seed(client, generation, &topic, breaker).await?;
+        Ok(Positions { generation, partitions: found, held })
     }
 
     /// Projects a batch: all of it, or on an error nothing. An error whose COMMIT was under way may
@@ -222,13 +208,13 @@ impl Store {
     /// See [`Failure`].
     pub async fn apply(&mut self, batch: Batch<'_>) -> Result<Applied, Failure> {
         self.reset();
-        let topic = self.topic.clone();
+        let (topic, breaker) = (self.topic.clone(), self.breaker.clone());
         // A statement may fail to be prepared as well, without a transaction being open.
         self.open = true;
         let result = async {
             let careful = self.careful > 0;
             let session = self.session().await?.at(batch.generation).await?;
-            transaction(session, &topic, batch, careful).await
+            transaction(session, &topic, batch, careful, breaker.as_deref()).await
         };
         let result = match result.await {
             // Carefully, it is another writer's: then one waits as for any other conflict.
@@ -283,28 +269,44 @@ async fn transaction(
     topic: &str,
     batch: Batch<'_>,
     careful: bool,
+    breaker: Option<&Breaker>,
 ) -> Result<Applied, Failure> {
-    let Batch { generation: _, advances, records, events, rejected } = batch;
+    let Batch { generation: _, advances, records, mut events, mut rejected, held } = batch;
     let keys = keys_to_read(&events, careful);
-    let (begun, moved, known) = join3(
-        session.client.batch_execute("BEGIN"),
+    let (begun, moved, known, still_held) = join4(
+        session.client.batch_execute(BEGIN),
         move_offsets(session, topic, &advances),
         read_known(session, &keys),
+        dead_letters::still_held(session, topic, &held),
     )
     .await;
     begun?;
     if moved? != advances.len() as u64 {
         return Err(Failure::Fenced);
     }
+    let still_held = still_held?;
+    parking::park(&records, &mut events, &mut rejected, &still_held);
     let mut folded = fold(events, known?);
     folded.tally.dead_letter += rejected.len() as u64;
     folded.rejected.extend(rejected);
     folded.rejected.sort_by_key(|(index, _)| *index);
+    let admission = breaker.map(|breaker| breaker.admit(&folded.rejected, Instant::now()));
+    let admission = admission.transpose().map_err(Failure::Halt)?;
     rows::insert_created(session, &folded.created).await?;
-    rows::insert_dead_letters(session, topic, &records, &folded.rejected).await?;
+    dead_letters::insert(session, topic, &records, &folded.rejected).await?;
     rows::write_rest_and_commit(session, &folded, &records).await?;
+    if let Some(admission) = admission {
+        admission.keep();
+    }
     let Folded { tally, rejected, .. } = folded;
-    Ok(Applied { tally, rejected: rejected.into_iter().map(|(_, why)| why).collect() })
+    let holders = rejected.iter().filter(|(_, why)| why.reason.holds_lead());
+    let holders = holders.filter_map(|(index, _)| records.get(*index).and_then(LeadAt::of));
+    Ok(Applied {
+        tally,
+        held: holders.collect(),
+        released: held.into_iter().filter(|lead| !still_held.contains_key(lead)).collect(),
+        rejected: rejected.into_iter().map(|(_, why)| why).collect(),
+    })
 }
 
 /// The generation that reads see.

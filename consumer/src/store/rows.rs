@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::session::At;
 use crate::failure::{Failure, Halt};
 use crate::projection::fold::Folded;
-use crate::projection::{Created, PreconditionFailure, Rejection, Updated};
+use crate::projection::{Created, PreconditionFailure, Updated};
 use crate::record::Record;
 
 /// COPY goes out in pieces of this size: tokio-postgres passes each through a one-slot channel.
@@ -129,46 +129,6 @@ fn bigint(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)
 }
 
-/// Records that can't be projected, with all that is needed to look at them and to send them again.
-pub(super) async fn insert_dead_letters(
-    session: At<'_>,
-    topic: &str,
-    records: &[Record<'_>],
-    rejected: &[(usize, Rejection)],
-) -> Result<(), Failure> {
-    for (index, Rejection { reason, error }) in rejected {
-        let Some(record) = records.get(*index) else { continue };
-        let lead_id = record
-            .key
-            .and_then(|key| std::str::from_utf8(key).ok())
-            .and_then(|key| Uuid::try_parse(key).ok());
-        let (names, values): (Vec<&str>, Vec<Option<&[u8]>>) = record.headers.iter().unzip();
-        let time = record.time_millis.and_then(DateTime::<Utc>::from_timestamp_millis);
-        session
-            .client
-            .execute(
-                &session.statements.insert_dead_letter,
-                &[
-                    &session.generation,
-                    &topic,
-                    &record.partition,
-                    &record.offset,
-                    &lead_id,
-                    &reason.name(),
-                    error,
-                    &(reason.holds_lead() && lead_id.is_some()),
-                    &record.key,
-                    &record.value,
-                    &names,
-                    &values,
-                    &time,
-                ],
-            )
-            .await?;
-    }
-    Ok(())
-}
-
 /// The updates, then the statements that wait for nothing with the COMMIT right behind them. After
 /// one that failed the server takes the COMMIT for a ROLLBACK.
 pub(super) async fn write_rest_and_commit(
@@ -186,6 +146,17 @@ pub(super) async fn write_rest_and_commit(
     counted?;
     noted?;
     Ok(committed?)
+}
+
+/// The same, and the transaction goes on.
+pub(super) async fn write_rest(
+    session: At<'_>,
+    folded: &Folded<'_>,
+    records: &[Record<'_>],
+) -> Result<(), Failure> {
+    update(session, &folded.updated).await?;
+    count(session, &folded.created, records).await?;
+    note_precondition_failures(session, &folded.precondition_failures).await
 }
 
 /// One statement for all rows; each row is there once, since the fold merged its changes.

@@ -110,6 +110,7 @@ pub(super) struct Statements {
     pub(super) count_leads: Statement,
     pub(super) insert_precondition_failures: Statement,
     pub(super) insert_dead_letter: Statement,
+    pub(super) read_held: Statement,
 }
 
 impl Statements {
@@ -126,6 +127,7 @@ impl Statements {
             count_leads: client.prepare(&of(COUNT_LEADS)).await?,
             insert_precondition_failures: client.prepare(INSERT_PRECONDITION_FAILURES).await?,
             insert_dead_letter: client.prepare(INSERT_DEAD_LETTER).await?,
+            read_held: client.prepare(READ_HELD).await?,
         })
     }
 }
@@ -200,3 +202,11 @@ const INSERT_DEAD_LETTER: &str = "
         holds_lead, record_key, record_value, header_names, header_values, record_time)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     ON CONFLICT DO NOTHING";
+
+/// Which leads are held, and by the record at which offset.
+const READ_HELD: &str = "
+    SELECT d.partition, d.lead_id, min(d.\"offset\")
+    FROM UNNEST($3::int[], $4::uuid[]) AS wanted (partition, lead_id)
+    JOIN dead_letters AS d ON d.partition = wanted.partition AND d.lead_id = wanted.lead_id
+    WHERE d.generation = $1 AND d.topic = $2 AND d.holds_lead AND d.redriven_at IS NULL
+    GROUP BY d.partition, d.lead_id";

@@ -9,6 +9,7 @@ use super::partitions::{Partitions, Take};
 use crate::failure::Halt;
 use crate::projection::Rejection;
 use crate::projection::decode::decode;
+use crate::projection::parking::LeadAt;
 use crate::record::{Chunk, Record};
 use crate::store::Batch;
 
@@ -68,6 +69,7 @@ pub(super) fn build<'a>(
         records: Vec::new(),
         events: Vec::new(),
         rejected: Vec::new(),
+        held: Vec::new(),
     };
     let mut advances = BTreeMap::new();
     let (mut end, mut bytes) = (start, 0);
@@ -96,6 +98,10 @@ pub(super) fn build<'a>(
         let event_id = match decoded {
             Ok(event) => {
                 let event_id = Some(event.event_id);
+                let lead = LeadAt { partition: record.partition, lead_id: event.lead_id };
+                if partitions.is_held(lead) {
+                    batch.held.push(lead);
+                }
                 batch.events.push((index, event));
                 event_id
             }
@@ -112,6 +118,8 @@ pub(super) fn build<'a>(
             break;
         }
     }
+    batch.held.sort_unstable();
+    batch.held.dedup();
     batch.advances = advances.into_values().collect();
     Ok(Built { batch, end, bytes })
 }

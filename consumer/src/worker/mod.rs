@@ -277,7 +277,7 @@ impl<'a> Worker<'a> {
         let (result, events) = finish(applying, &mut self.source, stop).await;
         match result {
             Some(Ok(applied)) => {
-                self.partitions.advance(&advances);
+                self.partitions.advance(&advances, &applied);
                 for advance in &advances {
                     self.shared.progress.set(advance.partition, advance.to);
                 }
@@ -331,7 +331,11 @@ impl<'a> Worker<'a> {
 
     fn announce(&self, applied: &Applied) {
         for Rejection { reason, error } in &applied.rejected {
-            tracing::warn!(reason = reason.name(), error, "a record was set aside");
+            if *reason == Reason::Parked {
+                tracing::debug!(error, "an event was parked");
+            } else {
+                tracing::warn!(reason = reason.name(), error, "a record was set aside");
+            }
         }
         if !applied.rejected.is_empty() {
             self.shared.dead_letters.notify_one();

@@ -1,15 +1,16 @@
 //! Which partitions are ours, and how far each is projected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
 
 use leads_shared::event::event_id_of;
 use uuid::Uuid;
 
 use crate::failure::Halt;
+use crate::projection::parking::LeadAt;
 use crate::record::Record;
 use crate::source::Position;
-use crate::store::{Advance, Positions};
+use crate::store::{Advance, Applied, Positions};
 use crate::telemetry;
 
 #[derive(Debug, Default)]
@@ -38,6 +39,8 @@ struct Standing {
     /// The record before `next_offset` was read back and is the one that was projected.
     verified: bool,
     uncommitted: bool,
+    /// Leads whose events may have to wait behind one that was set aside.
+    held: HashSet<Uuid>,
 }
 
 /// What to do with a record.
@@ -102,6 +105,7 @@ impl Partitions {
                 last_event_id: projected.last_event_id,
                 verified: projected.next_offset == 0,
                 uncommitted: true,
+                held: HashSet::new(),
             });
             positions.push(Position {
                 partition: projected.partition,
@@ -109,7 +113,27 @@ impl Partitions {
                 epoch: self.epoch,
             });
         }
+        self.hold(&found.held);
         positions
+    }
+
+    fn standing(&mut self, partition: i32) -> Option<&mut Standing> {
+        self.ours.get_mut(&partition)?.standing.as_mut()
+    }
+
+    fn hold(&mut self, leads: &[LeadAt]) {
+        for LeadAt { partition, lead_id } in leads {
+            if let Some(standing) = self.standing(*partition) {
+                standing.held.insert(*lead_id);
+            }
+        }
+    }
+
+    /// Whether events of the lead may have to wait. PostgreSQL knows better: a redrive ends it.
+    pub(super) fn is_held(&self, lead: LeadAt) -> bool {
+        let ours = self.ours.get(&lead.partition);
+        let standing = ours.and_then(|ours| ours.standing.as_ref());
+        standing.is_some_and(|it| !it.held.is_empty() && it.held.contains(&lead.lead_id))
     }
 
     /// Decides about the next record of a batch, and moves the batch's offset over it.
@@ -158,7 +182,8 @@ impl Partitions {
         }
     }
 
-    pub(super) fn advance(&mut self, advances: &[Advance]) {
+    /// Notes what a batch did that moved the offsets so.
+    pub(super) fn advance(&mut self, advances: &[Advance], applied: &Applied) {
         for advance in advances {
             let ours = self.ours.get_mut(&advance.partition);
             if let Some(standing) = ours.and_then(|ours| ours.standing.as_mut()) {
@@ -167,6 +192,12 @@ impl Partitions {
                 standing.uncommitted = true;
             }
         }
+        for LeadAt { partition, lead_id } in &applied.released {
+            if let Some(standing) = self.standing(*partition) {
+                standing.held.remove(lead_id);
+            }
+        }
+        self.hold(&applied.held);
     }
 
     /// Partition and next offset of those that are positioned.

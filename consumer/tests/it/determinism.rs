@@ -130,8 +130,14 @@ fn batch<'a>(
     next: &BTreeMap<i32, i64>,
 ) -> Batch<'a> {
     let mut advances: BTreeMap<i32, Advance> = BTreeMap::new();
-    let mut batch =
-        Batch { generation, advances: vec![], records: vec![], events: vec![], rejected: vec![] };
+    let mut batch = Batch {
+        generation,
+        advances: vec![],
+        records: vec![],
+        events: vec![],
+        rejected: vec![],
+        held: vec![],
+    };
     for at in range {
         let (record, _) = log.get(at).unwrap();
         let from = next[&record.partition];

@@ -2,12 +2,16 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod boot;
+mod breaker;
 mod crash;
 mod determinism;
+mod dlq;
 mod fencing;
 mod migrate;
 mod model;
 mod outage;
+mod parking;
+mod parking_borders;
 mod poison;
 mod projection;
 mod rebuild;
