@@ -64,6 +64,8 @@ impl From<Error> for Failure {
     }
 }
 
+/// The cause of a retry: a batch took too long, or too long for another session's patience.
+pub const TIMEOUT: &str = "timeout";
 /// The cause of a retry: a lead to be inserted is there already.
 pub const LEAD_IS_THERE: &str = "lead_is_there";
 
@@ -82,7 +84,7 @@ pub fn classify(error: &Error) -> Failure {
         ("08", _) => retry("connection"),
         ("40", _) => retry("conflict"),
         ("53", _) => retry("resources"),
-        (_, &SqlState::QUERY_CANCELED) => retry("timeout"),
+        (_, &SqlState::QUERY_CANCELED) => retry(TIMEOUT),
         ("57", _) => retry("shutdown"),
         ("58", _) => retry("system"),
         (_, &SqlState::LOCK_NOT_AVAILABLE) => retry("lock"),
@@ -91,8 +93,8 @@ pub fn classify(error: &Error) -> Failure {
         (
             _,
             &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT | &SqlState::READ_ONLY_SQL_TRANSACTION,
-        ) => retry("timeout"),
-        _ if code.code() == "25P04" => retry("timeout"),
+        ) => retry(TIMEOUT),
+        _ if code.code() == "25P04" => retry(TIMEOUT),
         ("28", _) => halt(error, "check user and password in DATABASE_URL"),
         ("3D", _) => halt(error, "create the database, or check its name in DATABASE_URL"),
         (_, &SqlState::INSUFFICIENT_PRIVILEGE) => {

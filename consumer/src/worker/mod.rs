@@ -4,8 +4,11 @@
 //! from the same chunks, so that a retry, a bisection and a rebalance in between are the same case.
 
 mod batch;
+mod finish;
 pub mod lanes;
 mod partitions;
+mod retry;
+mod size;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::failure::{Failure, Halt};
+use crate::failure::{Failure, Halt, TIMEOUT};
 use crate::health::{Health, LaneHealth};
 use crate::projection::{Reason, Rejection};
 use crate::record::Chunk;
@@ -22,14 +25,13 @@ use crate::source::{Command, Event};
 use crate::store::{Applied, Store};
 use crate::telemetry;
 use batch::{Built, Cursor};
+use finish::finish;
 use lanes::Progress;
 use partitions::Partitions;
+use retry::Retry;
+use size::BatchSize;
 
-/// A transaction that a rebalance or a shutdown waits for may take this long, then it is abandoned.
-const FINISH_WAIT: Duration = Duration::from_secs(5);
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// How large a batch may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,33 +71,8 @@ pub struct Worker<'a> {
     /// Set while a record alone is known to be refused: why.
     refused: Option<Rejection>,
     retry: Retry,
+    size: BatchSize,
     last_commit: Instant,
-}
-
-/// When to try again.
-#[derive(Debug, Default)]
-struct Retry {
-    at: Option<Instant>,
-    backoff: Duration,
-}
-
-impl Retry {
-    /// Doubles the time to the next try, up to [`LONGEST_BACKOFF`], less up to a half at random.
-    fn later(&mut self) {
-        self.backoff = (self.backoff * 2).clamp(FIRST_BACKOFF, LONGEST_BACKOFF);
-        self.at = Some(Instant::now() + self.backoff.mul_f64(jitter()));
-    }
-
-    fn due(&self) -> bool {
-        self.at.is_none_or(|at| at <= Instant::now())
-    }
-}
-
-/// Between 0.5 and 1; std's hash keys are the randomness at hand.
-fn jitter() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    let random = RandomState::new().hash_one(0) >> 32;
-    0.5 + f64::from(u32::try_from(random).unwrap_or_default()) / f64::from(u32::MAX) / 2.0
 }
 
 impl<'a> Worker<'a> {
@@ -112,6 +89,7 @@ impl<'a> Worker<'a> {
             suspects: None,
             refused: None,
             retry: Retry::default(),
+            size: BatchSize::new(shared.limits.records),
             last_commit: Instant::now(),
         }
     }
@@ -253,7 +231,7 @@ impl<'a> Worker<'a> {
         let limits = Limits {
             records: match self.suspects {
                 Some(suspects) => suspects.div_ceil(2),
-                None => self.shared.limits.records,
+                None => self.size.records(),
             },
             ..self.shared.limits
         };
@@ -283,6 +261,7 @@ impl<'a> Worker<'a> {
                 }
                 self.move_on(end);
                 self.recovered();
+                self.size.went_through();
                 self.search_on(records);
                 telemetry::record_batch(&applied, records, bytes, started.elapsed(), times);
                 self.announce(&applied);
@@ -321,10 +300,9 @@ impl<'a> Worker<'a> {
     }
 
     fn recovered(&mut self) {
-        if self.retry.at.take().is_some() {
+        if self.retry.over() {
             tracing::info!("the projection goes on");
         }
-        self.retry.backoff = Duration::ZERO;
         self.health.set_postgres(true);
         self.health.set_retrying(false);
     }
@@ -351,8 +329,7 @@ impl<'a> Worker<'a> {
                 self.partitions.unposition_all();
                 self.forget_search();
                 self.health.set_positioned(false);
-                // Two writers of one partition take turns, instead of spinning.
-                self.retry.at = Some(Instant::now() + FIRST_BACKOFF.mul_f64(jitter()));
+                self.retry.soon();
                 Ok(())
             }
             // The same batch at once, looked at more closely.
@@ -364,6 +341,9 @@ impl<'a> Worker<'a> {
                 }
                 self.health.set_postgres(cause != "connection" && cause != "shutdown");
                 self.health.set_retrying(true);
+                if cause == TIMEOUT {
+                    self.size.took_too_long(records);
+                }
                 self.retry.later();
                 Ok(())
             }
@@ -401,39 +381,6 @@ impl<'a> Worker<'a> {
         if due || self.last_commit.elapsed() >= COMMIT_INTERVAL {
             self.last_commit = Instant::now();
             self.source.send(Command::Commit(self.partitions.take_uncommitted()));
-        }
-    }
-}
-
-/// Awaits a transaction. A rebalance or a shutdown does not wait for it for ever: then it gives
-/// `None`. What happened meanwhile is handed back, to be dealt with after it.
-async fn finish<T>(
-    applying: impl Future<Output = T>,
-    source: &mut Source,
-    stop: &mut watch::Receiver<bool>,
-) -> (Option<T>, Vec<Event>) {
-    let mut applying = std::pin::pin!(applying);
-    let mut events = Vec::new();
-    let mut deadline: Option<Instant> = None;
-    loop {
-        let late = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now));
-        tokio::select! {
-            biased;
-            result = &mut applying => return (Some(result), events),
-            event = source.events.recv() => {
-                if matches!(event, Some(Event::Revoked { .. }) | None) {
-                    deadline.get_or_insert_with(|| Instant::now() + FINISH_WAIT);
-                }
-                match event {
-                    Some(event) => events.push(event),
-                    // The thread has ended: nothing more will come, and recv would spin.
-                    None => return (Some(applying.await), events),
-                }
-            }
-            _ = stop.changed(), if deadline.is_none() => {
-                deadline = Some(Instant::now() + FINISH_WAIT);
-            }
-            () = late, if deadline.is_some() => return (None, events),
         }
     }
 }
