@@ -130,6 +130,17 @@ impl ReadModel {
         Ok(!self.query(sql, &[&event_id]).await?.is_empty())
     }
 
+    /// Whether the record at this place of the log waits among the dead letters.
+    ///
+    /// # Errors
+    /// [`ReadModelError::Unavailable`].
+    pub async fn is_set_aside(&self, partition: i32, offset: i64) -> Result<bool, ReadModelError> {
+        let sql = "SELECT 1 FROM dead_letters JOIN projection_generation USING (generation) \
+             WHERE state = 'live' AND topic = $1 AND partition = $2 AND \"offset\" = $3 \
+             AND redriven_at IS NULL";
+        Ok(!self.query(sql, &[&self.events_topic, &partition, &offset]).await?.is_empty())
+    }
+
     /// A page of a workspace's leads: newest first, ties by id.
     ///
     /// # Errors

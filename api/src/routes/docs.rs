@@ -59,9 +59,9 @@ async fn to_docs(request: HttpRequest) -> HttpResponse {
         description = "Takes leads in. A 2xx on a write means that the message broker has the event on \
             all in-sync replicas.",
     ),
-    paths(create, list, fetch, update, livez, readyz),
+    paths(create, create_batch, list, fetch, update, livez, readyz),
     components(schemas(
-        CreateLead, UpdateLead, Lead<'static>, LeadAnswer<'static>, ListAnswer, Pagination, ErrorAnswer,
+        CreateLead, BatchItem, BatchAnswer, BatchOutcome, UpdateLead, Lead<'static>, LeadAnswer<'static>, ListAnswer, Pagination, ErrorAnswer,
         FieldError, FieldCode, Liveness, Readiness,
     )),
     security(("bearer" = []), ("api_key" = [])),
@@ -100,6 +100,46 @@ struct CreateLead {
     properties: Option<Value>,
     #[schema(value_type = Option<Object>)]
     location: Option<Value>,
+}
+
+/// A lead of a batch, and the idempotency key beside it.
+#[derive(Deserialize, ToSchema)]
+#[allow(dead_code, reason = "describes what domain::parse_item reads")]
+struct BatchItem {
+    #[serde(flatten)]
+    lead: CreateLead,
+    /// Visible ASCII characters. Wins over the request's Idempotency-Key.
+    #[schema(min_length = 1, max_length = 255)]
+    idempotency_key: Option<String>,
+}
+
+/// What became of the items of a batch, in their order.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes what routes::batch writes")]
+struct BatchAnswer {
+    /// When no item was taken: the code of the whole.
+    error: Option<String>,
+    /// The same in words.
+    message: Option<String>,
+    data: Vec<BatchOutcome>,
+}
+
+/// What became of an item.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes what routes::batch writes")]
+struct BatchOutcome {
+    /// From 0.
+    #[schema(minimum = 0)]
+    index: u32,
+    /// 201 when it was taken.
+    status: u16,
+    /// The lead's id, when it was taken.
+    id: Option<uuid::Uuid>,
+    /// The lead, when it was taken and `Prefer: return=representation` was sent.
+    #[schema(value_type = Option<Lead<'static>>)]
+    lead: Option<Value>,
+    /// Why it was not taken.
+    error: Option<ErrorAnswer>,
 }
 
 /// The body of a PATCH: a given field is replaced whole, `null` clears it, an absent one stays.
@@ -167,6 +207,42 @@ struct ErrorAnswer {
 )]
 #[allow(dead_code, reason = "the document's text of routes::create")]
 fn create() {}
+
+#[utoipa::path(
+    post, path = "/api/v1/leads/batch", tag = "leads",
+    summary = "Create many leads",
+    description = "Up to 1,000 leads and 5 MiB after decompression. Each item has its own outcome. Needs \
+        the scope leads:write.",
+    params(
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "The item at index i has the key `<this>:i`, unless it has one of its own"),
+        ("Prefer" = Option<String>, Header,
+            description = "return=representation for whole leads; return=minimal is the default"),
+    ),
+    request_body(content(
+        (Vec<BatchItem> = "application/json"),
+        (String = "application/x-ndjson"),
+    )),
+    responses(
+        (status = 201, description = "All taken", body = BatchAnswer),
+        (status = 207, description = "Some taken", body = BatchAnswer),
+        (status = 400, body = BatchAnswer, description = "batch_refused: none taken, each for its content. \
+            Without data: malformed_json, empty_batch, invalid_idempotency_key, malformed_encoding, \
+            ambiguous_credentials"),
+        (status = 401, body = ErrorAnswer, description = "missing_api_key, invalid_api_key"),
+        (status = 403, body = ErrorAnswer, description = "insufficient_scope"),
+        (status = 406, body = ErrorAnswer, description = "not_acceptable"),
+        (status = 408, body = ErrorAnswer, description = "request_timeout"),
+        (status = 413, body = ErrorAnswer, description = "payload_too_large"),
+        (status = 415, body = ErrorAnswer, description = "unsupported_media_type, unsupported_content_encoding"),
+        (status = 422, body = ErrorAnswer, description = "idempotency_key_reused, of an item"),
+        (status = 429, body = ErrorAnswer, description = "rate_limit_exceeded"),
+        (status = 503, body = BatchAnswer, description = "None taken, at least one for want of the broker: \
+            broker_unavailable, overloaded, publish_timeout. Without data: starting"),
+    ),
+)]
+#[allow(dead_code, reason = "the document's text of routes::batch")]
+fn create_batch() {}
 
 #[utoipa::path(
     get, path = "/api/v1/leads", tag = "leads",

@@ -88,6 +88,10 @@ async fn outcome(
     let stored = app.read_model.lead(event.workspace_id, event.lead_id).await?;
     // It was there before the update was published, and leads are never removed.
     let stored = stored.ok_or(ReadModelError::Behind)?;
+    if app.read_model.is_set_aside(at.partition, at.offset).await? {
+        // It waits behind a dead letter of the lead, and takes effect when that is redriven.
+        return Err(ReadModelError::Behind);
+    }
     Ok(if too_late { Outcome::TooLate(stored) } else { Outcome::Applied(stored) })
 }
 

@@ -3,6 +3,7 @@
 //! Many tests share one system (see [`shared`]) and keep apart by workspace; those that stop, freeze
 //! or misconfigure something have a system of their own.
 
+mod batch;
 mod bodies;
 mod boot;
 mod contract;

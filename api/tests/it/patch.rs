@@ -311,3 +311,18 @@ fn while_the_projection_stands_still_it_is_202_and_log_order_decides() {
         assert_eq!((found.header("etag"), found.json()), (Some("\"2\""), merged.json()));
     });
 }
+
+#[test]
+fn an_update_that_waits_behind_a_dead_letter_is_accepted_but_not_applied() {
+    run(async {
+        let own = Own::start(System::new().await, &[]).await;
+        let (api, key) = (&own.api, &own.key);
+        let id = api.post_lead(key, FULL).await.lead_id();
+        assert_eq!(api.get_lead(key, &id).await.status, 200);
+        own.system.produce(Some(id.as_bytes()), Some(b"no event"), &[]).await;
+        let answer = api.patch_lead(key, &id, r#"{"code":"B"}"#).await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        assert_eq!(answer.json()["data"]["code"], "B", "the lead as it will be");
+        assert_eq!(api.get_lead(key, &id).await.json()["data"]["code"], "A");
+    });
+}

@@ -197,6 +197,9 @@ impl<'a> Worker<'a> {
         match self.store.connect().await {
             Ok(()) => {
                 self.recovered();
+                // A server that crashed may have lost the last commits, rows and offsets together.
+                self.partitions.unposition_all();
+                self.forget_search();
                 Ok(())
             }
             Err(failure) => self.on_failure(failure, 0),

@@ -57,3 +57,25 @@ async fn outages_are_waited_out() {
     assert_eq!(system.number("SELECT count(*) FROM dead_letters").await, 0);
     assert!(consumer.metric("leads_projection_retries_total", "").await > 0.5);
 }
+
+/// What a crashed server loses of the last commits, it loses of rows and offsets together.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crashed_server_lost_is_projected_again_without_a_new_record() {
+    let system = System::new().await;
+    let consumer = system.start_consumer().await;
+    let mut facts = Vec::new();
+    some(&system, &mut facts).await;
+    projected(&system, facts.len()).await;
+
+    consumer.pause();
+    let lost = "BEGIN;
+        UPDATE projection_offset SET next_offset = 0, last_event_id = NULL;
+        TRUNCATE leads_g1, lead_counts_g1;
+        COMMIT;
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'leads-consumer'";
+    system.db().await.batch_execute(lost).await.unwrap();
+    consumer.resume();
+    projected(&system, facts.len()).await;
+    assert_rows(&system, &facts).await;
+}
