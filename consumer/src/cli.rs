@@ -1,6 +1,7 @@
 //! The command line. `--help` is the reference.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use leads_shared::topic;
@@ -31,6 +32,12 @@ pub enum Command {
     Migrate(DatabaseArgs),
     /// Create the topics, or check those that are there. Never changes an existing topic.
     Topics(TopicsArgs),
+    /// Tell how the projection stands: lag, rate, generations, dead letters, consumers. Exit code 0
+    /// when healthy; 1 when something is wrong, which the last lines name with the next command.
+    Status(StatusArgs),
+    /// Check everything that can be wrong, and tell what to do about it. Changes nothing, and takes
+    /// fifteen seconds at most. Exit code 0 without failures; 1 with.
+    Doctor(DoctorArgs),
 }
 
 /// How to reach PostgreSQL.
@@ -98,6 +105,50 @@ pub struct TopicsArgs {
     #[arg(long, env = "TOPIC_REPLICATION", default_value_t = -1, allow_negative_numbers = true,
         value_parser = clap::value_parser!(i32).range(-1..=100))]
     pub replication_factor: i32,
+}
+
+/// Settings of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// How to reach Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// How to reach PostgreSQL.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The group whose members share the partitions.
+    #[arg(long, env = "CONSUMER_GROUP", default_value = "leads-projection")]
+    pub consumer_group: String,
+    /// A record may wait so long to be projected; longer is a problem.
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    pub max_lag: Duration,
+    /// One JSON object on a line.
+    #[arg(long)]
+    pub json: bool,
+    /// Look again and again, so many seconds after the last time, until stopped.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub watch: Option<u64>,
+}
+
+/// Settings of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// How to reach Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// How to reach PostgreSQL.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The group whose members share the partitions.
+    #[arg(long, env = "CONSUMER_GROUP", default_value = "leads-projection")]
+    pub consumer_group: String,
+    /// The topic of API keys.
+    #[arg(long, env = "LEADS_ACCESS_TOPIC", default_value = topic::ACCESS)]
+    pub leads_access_topic: String,
+    /// One JSON object on a line.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Reads a number of bytes with an optional unit: `B`, `KiB`, `MiB`, `GiB`.

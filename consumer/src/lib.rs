@@ -2,11 +2,13 @@
 //!
 //! The way of a record: [`source`] (Kafka) → [`worker`] (the loop) → [`projection`] (decode, fold) →
 //! [`store`] (offsets and rows, one transaction) → PostgreSQL. What fails is classed by [`failure`];
-//! what can't be projected is exported by [`dead_letters`].
+//! what can't be projected is exported by [`dead_letters`]. [`status`] and [`doctor`] look at it all
+//! from outside.
 
 pub mod cli;
 pub mod config;
 pub mod dead_letters;
+pub mod doctor;
 pub mod failure;
 pub mod health;
 pub mod migrate;
@@ -15,6 +17,7 @@ pub mod projection;
 pub mod record;
 pub mod run;
 pub mod source;
+pub mod status;
 pub mod store;
 pub mod telemetry;
 pub mod topics;

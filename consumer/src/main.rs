@@ -1,13 +1,15 @@
 //! Wires the commands to the process: arguments, signals, exit codes.
 
+use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use leads_consumer::cli::{Cli, Command, DatabaseArgs, TopicsArgs};
+use leads_consumer::cli::{Cli, Command, DatabaseArgs, DoctorArgs, StatusArgs, TopicsArgs};
 use leads_consumer::config::{self, ConfigError, RunConfig};
 use leads_consumer::run::{self, RunError};
 use leads_consumer::source::admin::{Admin, AdminError};
-use leads_consumer::{migrate, telemetry, topics};
+use leads_consumer::{doctor, migrate, status, telemetry, topics};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -16,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 enum Exit {
     Config(String),
     Failed(String),
-    /// It has been logged.
+    /// It has been logged, or shown.
     Halted,
 }
 
@@ -45,6 +47,8 @@ async fn main() -> ExitCode {
         }
         Command::Migrate(args) => migrate(&args).await,
         Command::Topics(args) => topics(&args).await,
+        Command::Status(args) => Box::pin(status(&args)).await,
+        Command::Doctor(args) => Box::pin(doctor(&args)).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -123,6 +127,32 @@ async fn topics(args: &TopicsArgs) -> Result<(), Exit> {
     match wrong {
         0 => Ok(()),
         _ => Err(Exit::Failed(format!("{wrong} settings would break a promise"))),
+    }
+}
+
+async fn status(args: &StatusArgs) -> Result<(), Exit> {
+    let StatusArgs { kafka, database, consumer_group, max_lag, json, watch } = args;
+    let settings = config::inspected(kafka, database, consumer_group, std::env::vars())?;
+    let show = status::Show { json: *json, watch: watch.map(Duration::from_secs) };
+    shown(status::show(&settings, *max_lag, show).await)
+}
+
+async fn doctor(args: &DoctorArgs) -> Result<(), Exit> {
+    let DoctorArgs { kafka, database, consumer_group, leads_access_topic, json } = args;
+    if let Err(why) = config::topic_name(leads_access_topic) {
+        return Err(Exit::Config(format!("LEADS_ACCESS_TOPIC: {why}")));
+    }
+    let settings = config::inspected(kafka, database, consumer_group, std::env::vars())?;
+    shown(doctor::show(&settings, leads_access_topic, *json).await)
+}
+
+/// What was found is on stdout already. Nobody being there to read it is not our failure.
+fn shown(result: io::Result<bool>) -> Result<(), Exit> {
+    match result {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Exit::Halted),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Exit::Failed(format!("stdout: {error}"))),
     }
 }
 

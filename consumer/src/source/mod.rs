@@ -4,11 +4,14 @@
 //! - `consumer`: the poll thread: positions, records, hand-over to the worker;
 //! - `member`: the group's callbacks;
 //! - `admin`: topics;
+//! - `inspect`, `group`: what `status` and `doctor` look at;
 //! - `producer`: the export of dead letters.
 
 pub mod admin;
 pub mod client;
 pub mod consumer;
+pub mod group;
+pub mod inspect;
 mod member;
 pub mod producer;
 
