@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use leads_consumer::cli::{Cli, Command, DatabaseArgs, DoctorArgs, StatusArgs, TopicsArgs};
 use leads_consumer::config::{self, ConfigError, RunConfig};
+use leads_consumer::doctor::Trouble;
 use leads_consumer::run::{self, RunError};
 use leads_consumer::source::admin::{Admin, AdminError};
 use leads_consumer::{doctor, migrate, status, telemetry, topics};
@@ -18,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 enum Exit {
     Config(String),
     Failed(String),
-    /// It has been logged, or shown.
+    /// It has been logged.
     Halted,
 }
 
@@ -143,14 +144,19 @@ async fn doctor(args: &DoctorArgs) -> Result<(), Exit> {
         return Err(Exit::Config(format!("LEADS_ACCESS_TOPIC: {why}")));
     }
     let settings = config::inspected(kafka, database, consumer_group, std::env::vars())?;
-    shown(doctor::show(&settings, leads_access_topic, *json).await)
+    let result = doctor::show(&settings, leads_access_topic, *json).await;
+    shown(match result {
+        Ok(ok) => Ok(ok),
+        Err(Trouble::Output(error)) => Err(error),
+        Err(Trouble::Settings(error)) => return Err(explain(&error)),
+    })
 }
 
 /// What was found is on stdout already. Nobody being there to read it is not our failure.
 fn shown(result: io::Result<bool>) -> Result<(), Exit> {
     match result {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Exit::Halted),
+        // At once: the runtime would wait for a name server that hangs.
+        Ok(well) => std::process::exit(i32::from(!well)),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Exit::Failed(format!("stdout: {error}"))),
     }

@@ -49,7 +49,7 @@ pub enum Wanted {
 
 /// A setting that would break a promise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("topic {topic}: {}. Fix: {}", self.problem(), fix(topic, std::slice::from_ref(self)))]
+#[error("topic {topic}: {}. Fix: {}", self.problem(), mend(topic, std::slice::from_ref(self)))]
 pub struct Violation {
     /// The topic's name.
     pub topic: String,
@@ -74,7 +74,7 @@ impl Violation {
 }
 
 /// The command that mends settings of a topic.
-pub fn fix(topic: &str, violations: &[Violation]) -> String {
+pub fn mend(topic: &str, violations: &[Violation]) -> String {
     let settings: Vec<_> =
         violations.iter().map(|it| format!("{}={}", it.setting, it.fix)).collect();
     format!(

@@ -90,6 +90,8 @@ pub struct Around {
     pub next: Option<Glimpse>,
     /// Whether all that was wanted was read in time.
     pub complete: bool,
+    /// Whether the offset lies outside of the log, and nothing was wanted.
+    pub outside: bool,
 }
 
 /// Remembers what librdkafka says of its connections.
@@ -270,7 +272,8 @@ impl Inspector {
             let Some(bounds) = bounds.get(partition) else { continue };
             let first = (next - 1).max(bounds.start);
             let outside = *next < bounds.start || *next > bounds.end;
-            let around = Around { complete: outside || first == bounds.end, ..Around::default() };
+            let complete = outside || first == bounds.end;
+            let around = Around { complete, outside, ..Around::default() };
             if !around.complete {
                 let _ = from.add_partition_offset(&self.topic, *partition, Offset::Offset(first));
             }

@@ -17,6 +17,7 @@ use crate::projection::fold::{Folded, fold};
 use crate::projection::{Key, Known, Rejection, Tally};
 use crate::record::Record;
 use session::{At, Session};
+pub(crate) use session::{counts_table, leads_table};
 
 /// How long a ROLLBACK may take before the connection is given up instead.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(2);

@@ -4,6 +4,7 @@
 mod boot;
 mod crash;
 mod determinism;
+mod doctor;
 mod fencing;
 mod migrate;
 mod model;
@@ -12,5 +13,6 @@ mod poison;
 mod projection;
 mod recreated;
 mod shutdown;
+mod status;
 mod tls;
 mod topics;
