@@ -36,7 +36,7 @@ pub enum Command {
     /// when healthy; 1 when something is wrong, which the last lines name with the next command.
     Status(StatusArgs),
     /// Check everything that can be wrong, and tell what to do about it. Changes nothing, and takes
-    /// fifteen seconds at most. Exit code 0 without failures; 1 with.
+    /// about fifteen seconds at most. Exit code 0 without failures; 1 with.
     Doctor(DoctorArgs),
 }
 

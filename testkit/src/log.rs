@@ -244,6 +244,21 @@ impl System {
         eventually(DEADLINE, "the topic is gone", async || self.log.partitions(topic) == 0).await;
     }
 
+    /// Deletes the records of a partition of the events topic up to `offset`.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn truncate(&self, partition: i32, offset: i64) {
+        let mut upto = TopicPartitionList::new();
+        let added =
+            upto.add_partition_offset(self.events_topic(), partition, Offset::Offset(offset));
+        added.expect("a valid offset");
+        let deleted = self.log.admin().delete_records(&upto, &AdminOptions::new()).await;
+        for element in deleted.unwrap_or_else(|error| panic!("truncate: {error}")).elements() {
+            element.error().unwrap_or_else(|error| panic!("truncate: {error}"));
+        }
+    }
+
     /// Deletes the events topic and has `leads-consumer topics` make it again, empty.
     pub async fn recreate_events_topic(&self) {
         self.delete_topic(self.events_topic()).await;

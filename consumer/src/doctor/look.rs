@@ -23,9 +23,12 @@ use crate::status::look::detached;
 use crate::status::read_model::{self, DeadLetters, Generation, Offset};
 use crate::status::session::Session;
 
-/// How long the brokers may take to be found, and to answer a question; and PostgreSQL for all.
+/// How long the brokers may take to be found, and to answer a question.
 const CONTACT: Duration = Duration::from_secs(4);
 const ANSWER: Duration = Duration::from_secs(2);
+/// And each stage at most, so that all of it ends after about fifteen seconds.
+const ASK: Duration = Duration::from_secs(7);
+const READ: Duration = Duration::from_secs(4);
 const MODEL: Duration = Duration::from_secs(7);
 /// Between two looks at offsets that ought to move.
 const MOVE: Duration = Duration::from_secs(2);
@@ -112,7 +115,7 @@ struct Asked {
     group: Seen<Group>,
 }
 
-/// Looks; takes some seconds when something is behind, and fifteen at most.
+/// Looks; takes some seconds when something is behind, and about fifteen at most.
 pub(super) async fn look(settings: &Settings, admin: &Admin, access: &str) -> Looked {
     let (addresses, asked, (session, mut looked)) = tokio::join!(
         try_addresses(&settings.kafka.brokers),
@@ -136,7 +139,7 @@ pub(super) async fn look(settings: &Settings, admin: &Admin, access: &str) -> Lo
 async fn ask(settings: &Settings, access: &str) -> Result<Asked, Away> {
     let Settings { kafka, topic, group, .. } = settings.clone();
     let topics = [topic.clone(), topic::dead_letters(&topic), access.to_owned()];
-    let asked = detached(CONTACT + 3 * ANSWER, move || {
+    let asked = detached(ASK, move || {
         let inspector = Inspector::new(&kafka, &topic, &group)
             .map_err(|cause| Away { obstacle: Obstacle::Silence, cause })?;
         inspector.contact(CONTACT)?;
@@ -183,7 +186,7 @@ async fn log(looked: &mut Looked, inspector: Inspector) {
     let live = looked.live_offsets();
     let offsets: Seen<BTreeMap<i32, i64>> =
         live.map(|live| live.iter().map(|it| (it.partition, it.next)).collect());
-    let read = detached(3 * ANSWER, move || {
+    let read = detached(READ, move || {
         let bounds = inspector.bounds(partitions, ANSWER).map_err(no_answer);
         let around = match (&bounds, &offsets) {
             (Ok(bounds), Ok(offsets)) => Ok(inspector.around(offsets, bounds, ANSWER)),

@@ -10,7 +10,7 @@ use super::finding::{Finding, Seen, Unseen, judge, judge_both};
 use crate::source::admin::{Admin, AdminError};
 use crate::source::inspect::Shape;
 
-const ANSWER: Duration = Duration::from_secs(4);
+const ANSWER: Duration = Duration::from_secs(2);
 const MIN_IN_SYNC: &str = "min.insync.replicas";
 
 /// What was seen of a topic.

@@ -20,14 +20,14 @@ const ANSWER: Duration = Duration::from_secs(3);
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the brokers tell.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Log {
     /// Where each partition starts and ends; empty when there is no such topic.
     pub bounds: BTreeMap<i32, Bounds>,
     /// The records at the live generation's offsets.
     pub around: BTreeMap<i32, Around>,
-    /// The consumer group.
-    pub group: Group,
+    /// The consumer group, or why it is not known: other brokers may know of it.
+    pub group: Result<Group, String>,
 }
 
 /// What PostgreSQL tells.
@@ -75,12 +75,12 @@ fn live_offsets(model: &Result<Model, Halt>) -> BTreeMap<i32, i64> {
     offsets.map(|it| (it.partition, it.next)).collect()
 }
 
-async fn contact(settings: &Settings) -> Result<(Inspector, Group), String> {
+async fn contact(settings: &Settings) -> Result<(Inspector, Result<Group, String>), String> {
     let Settings { kafka, topic, group, .. } = settings.clone();
     let asked = detached(CONTACT + ANSWER, move || {
         let inspector = Inspector::new(&kafka, &topic, &group)?;
         inspector.contact(CONTACT).map_err(|away| away.to_string())?;
-        let group = inspector.group(ANSWER)?;
+        let group = inspector.group(ANSWER);
         Ok((inspector, group))
     });
     asked.await.unwrap_or_else(|| Err("Kafka does not answer".to_owned()))
@@ -89,7 +89,7 @@ async fn contact(settings: &Settings) -> Result<(Inspector, Group), String> {
 /// Asked after PostgreSQL: no offset is then beyond an end that is older than it.
 async fn read_log(
     inspector: Inspector,
-    group: Group,
+    group: Result<Group, String>,
     offsets: &BTreeMap<i32, i64>,
 ) -> Result<Log, String> {
     let offsets = offsets.clone();

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Settings;
 use super::look::{Log, Model, Seen};
 use super::read_model::{DeadLetters, Offset};
+use crate::source::group::{Group, GroupMember};
 use crate::source::inspect::Bounds;
 
 const DOCTOR: &str = "leads-consumer doctor";
@@ -168,7 +169,7 @@ pub fn report(settings: &Settings, seen: &Seen, now: DateTime<Utc>, max_lag: Dur
             |model| generations(model, log.as_ref().ok().map(|log| &log.bounds)),
         ),
         dead_letters: model.as_ref().ok().map(|model| dead_letters(&model.dead_letters, now)),
-        group: group(&settings.group, log.as_ref().ok()),
+        group: group(&settings.group, log.as_ref().ok().and_then(|log| log.group.as_ref().ok())),
         partitions,
     };
     status.problems = problems(&status, seen, max_lag);
@@ -193,7 +194,8 @@ fn partitions(
         .filter(|it| Some(it.generation) == live)
         .map(|it| (it.partition, it))
         .collect();
-    let owners = log.map(|log| log.group.owners()).unwrap_or_default();
+    let group = log.and_then(|log| log.group.as_ref().ok());
+    let owners = group.map(Group::owners).unwrap_or_default();
     let ends = log.into_iter().flat_map(|log| log.bounds.keys());
     let known: BTreeSet<i32> = ends.chain(offsets.keys()).copied().collect();
     let status = |partition: i32| {
@@ -203,7 +205,7 @@ fn partitions(
         let next_offset = offset.map(|it| it.next);
         let next = log.and_then(|log| log.around.get(&partition)).and_then(|it| it.next);
         let time = next.and_then(|it| DateTime::from_timestamp_millis(it.time_millis?));
-        let owner = log.zip(owners.get(&partition)).map(|(log, at)| &log.group.members[*at].id);
+        let owner = group.zip(owners.get(&partition)).map(|(group, at)| &group.members[*at].id);
         PartitionStatus {
             partition,
             next_offset,
@@ -259,17 +261,17 @@ fn dead_letters(found: &DeadLetters, now: DateTime<Utc>) -> DeadLetterStatus {
     }
 }
 
-fn group(name: &str, log: Option<&Log>) -> GroupStatus {
-    let members = log.map_or(&[][..], |log| &log.group.members);
-    let member = |it: &crate::source::group::GroupMember| MemberStatus {
+fn group(name: &str, group: Option<&Group>) -> GroupStatus {
+    let member = |it: &GroupMember| MemberStatus {
         id: it.id.clone(),
         client: it.client.clone(),
         host: it.host.clone(),
         partitions: it.partitions.clone(),
     };
+    let members = group.map_or(&[][..], |group| &group.members);
     GroupStatus {
         name: name.to_owned(),
-        state: log.map(|log| log.group.state.clone()),
+        state: group.map(|group| group.state.clone()),
         members: members.iter().map(member).collect(),
     }
 }
@@ -284,10 +286,12 @@ fn problems(status: &Status, seen: &Seen, max_lag: Duration) -> Vec<Problem> {
         Ok(log) if log.bounds.is_empty() => {
             add(format!("topic {} does not exist", status.topic), "leads-consumer topics");
         }
-        Ok(log) if !log.group.is_active() => {
-            let GroupStatus { name, state, members } = &status.group;
-            let state = state.as_deref().unwrap_or_default();
-            let (count, next) = match members.len() {
+        Ok(Log { group: Err(why), .. }) => {
+            add(format!("the consumer group can't be asked about: {why}"), DOCTOR);
+        }
+        Ok(Log { group: Ok(group), .. }) if !group.is_active() => {
+            let (name, state) = (&status.group.name, &group.state);
+            let (count, next) = match group.members.len() {
                 0 => ("no member".to_owned(), "leads-consumer run"),
                 many => (format!("{many} members without a partition"), DOCTOR),
             };

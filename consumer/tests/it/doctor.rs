@@ -199,6 +199,10 @@ async fn a_log_that_is_another_one() {
     assert_eq!(of(&report, "consumers")["fix"], "leads-consumer run");
     has(&report, "same log", "ok", "").unwrap();
 
+    produce(&system, &some(&system, 2)).await;
+    system.truncate(0, 4).await;
+    comes_to_find(&system, "offsets", "projected up to 3, but its log starts at 4").await;
+
     system.recreate_events_topic().await;
     produce(&system, &some(&system, 1)).await;
     comes_to_find(&system, "offsets", "projected up to 3, but its log ends at 1").await;
