@@ -47,8 +47,8 @@ pub(super) struct Transaction {
     pub(super) application: String,
     /// Its user.
     pub(super) user: String,
-    /// How long it has been open.
-    pub(super) seconds: f64,
+    /// How long it has been open, when we may know.
+    pub(super) seconds: Option<f64>,
     /// Whether someone waits for a lock of it.
     pub(super) blocks: bool,
 }
@@ -92,13 +92,13 @@ pub(super) fn writable(looked: &Looked) -> Finding {
     })
 }
 
-/// How many are connected.
+/// How many are connected. Unlike `pg_stat_activity`, what is asked shows all of them to anyone.
 ///
 /// # Errors
 /// See [`Unseen`].
 pub(super) async fn look_connections(client: &Client) -> Seen<Connections> {
     let query = "SELECT
-        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+        (SELECT COALESCE(sum(numbackends), 0)::bigint FROM pg_stat_database),
         (SELECT sum(CASE name WHEN 'max_connections' THEN 1 ELSE -1 END * setting::bigint)::bigint
          FROM pg_settings WHERE name IN
              ('max_connections', 'superuser_reserved_connections', 'reserved_connections'))";
@@ -137,11 +137,11 @@ pub(super) async fn look_transactions(client: &Client) -> Seen<Vec<Transaction>>
             SELECT DISTINCT unnest(pg_blocking_pids(pid)) AS pid FROM pg_locks
             WHERE NOT granted AND waitstart < clock_timestamp() - interval '2 s'
         )
-        SELECT pid, application_name, COALESCE(usename, ''),
+        SELECT pid, COALESCE(application_name, ''), COALESCE(usename, ''),
             extract(epoch FROM clock_timestamp() - xact_start)::float8,
             pid IN (SELECT pid FROM blocker)
         FROM pg_stat_activity AS a
-        WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
             AND (pid IN (SELECT pid FROM blocker)
                 OR xact_start < clock_timestamp() - make_interval(secs => $1)
                     AND EXISTS (SELECT FROM pg_locks AS l
@@ -179,9 +179,9 @@ fn judge_transactions(found: &[Transaction]) -> Finding {
         1 => String::new(),
         count => format!(" (and {} more)", count - 1),
     };
+    let open = seconds.map_or_else(String::new, |seconds| format!(" for {}", span(seconds)));
     let found = format!(
-        "process {pid} ({application}, user {user}) has a transaction open for {} and {what}{more}",
-        span(*seconds)
+        "process {pid} ({application}, user {user}) has a transaction open{open} and {what}{more}"
     );
     let fix = format!("psql \"$DATABASE_URL\" -c 'SELECT pg_terminate_backend({pid})'");
     if *blocks { Finding::failed(found, fix) } else { Finding::warning(found, fix) }
@@ -292,7 +292,7 @@ mod tests {
     fn who_holds_others_up_comes_first() {
         let open = |pid, seconds, blocks| {
             let (application, user) = ("a".to_owned(), "u".to_owned());
-            Transaction { pid, application, user, seconds, blocks }
+            Transaction { pid, application, user, seconds: Some(seconds), blocks }
         };
         assert_eq!(judge_transactions(&[]).verdict, Verdict::Ok);
         assert_eq!(judge_transactions(&[open(1, 90.0, false)]).verdict, Verdict::Warning);

@@ -126,7 +126,7 @@ async fn what_waits_is_counted_and_has_an_age() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_and_its_builder_are_shown_and_the_rate_is_of_the_live_one() {
+async fn a_rebuild_its_builder_and_the_rate_are_shown() {
     let system = System::builder().partitions(1).build().await;
     let consumer = system.start_consumer().await;
     produce(&system, &some(&system, 4)).await;
@@ -144,6 +144,12 @@ async fn a_rebuild_and_its_builder_are_shown_and_the_rate_is_of_the_live_one() {
         (&json!("building"), &json!("elsewhere:7"))
     );
     assert_eq!(generation["progress"], 0.25);
+    eventually(DEADLINE, "what is projected between two looks is a rate", async || {
+        let facts = some(&system, 300);
+        let (_, (_, status)) = tokio::join!(produce(&system, &facts), ask(&system));
+        status["events_per_second"].as_f64().is_some_and(|rate| rate > 0.0)
+    })
+    .await;
     drop(consumer);
 }
 
@@ -170,6 +176,22 @@ async fn dead_letters_are_counted_by_reason() {
     let redriven = "UPDATE dead_letters SET redriven_at = now()";
     system.db().await.execute(redriven, &[]).await.unwrap();
     assert_eq!(ask(&system).await.0, Some(0), "what was redriven waits no more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_settings_are_no_finding() {
+    let system = System::builder().without_topics().without_migrations().build().await;
+    let no_file = [("KAFKA_SECURITY_PROTOCOL", "SSL"), ("KAFKA_SSL_CA_LOCATION", "/nowhere.pem")];
+    for command in ["status", "doctor"] {
+        for env in [&no_file[..], &[("DATABASE_URL", "mysql://secret")], &[("CONSUMER_GROUP", "")]]
+        {
+            let output = system.run("leads-consumer", &[command], env).await;
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{command} {env:?}: {said}");
+            let (name, _) = env.last().unwrap();
+            assert!(said.contains(name) && !said.contains("secret"), "{said}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
