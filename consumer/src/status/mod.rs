@@ -1,7 +1,9 @@
 //! `leads-consumer status`: how the projection stands, and whether someone has to get up.
 //!
-//! [`look`] asks Kafka and PostgreSQL, [`report`] judges what they say, [`render`] writes it down.
+//! [`look`] asks Kafka and PostgreSQL, [`judge`] makes a [`report`] of what they say, and [`render`]
+//! writes it down.
 
+pub mod judge;
 pub mod look;
 pub mod read_model;
 pub mod render;
@@ -51,7 +53,7 @@ pub async fn show(settings: &Settings, max_lag: Duration, show: Show) -> io::Res
     let clear = !json && watch.is_some() && io::stdout().is_terminal();
     loop {
         let seen = look::look(settings).await;
-        let status = report::report(settings, &seen, Utc::now(), max_lag);
+        let status = judge::report(settings, &seen, Utc::now(), max_lag);
         let text = if json { line(&status)? } else { render::text(&status) };
         let mut out = io::stdout().lock();
         if clear {
