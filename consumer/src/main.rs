@@ -134,8 +134,8 @@ async fn topics(args: &TopicsArgs) -> Result<(), Exit> {
 async fn status(args: &StatusArgs) -> Result<(), Exit> {
     let StatusArgs { kafka, database, consumer_group, max_lag, json, watch } = args;
     let settings = config::inspected(kafka, database, consumer_group, std::env::vars())?;
-    // A file that isn't there is found when a client is made.
-    Admin::new(&settings.kafka).map_err(|error| explain(&error))?;
+    // A file that isn't there is found when a client is made. Closing it could take long.
+    let _client = Admin::new(&settings.kafka).map_err(|error| explain(&error))?;
     let show = status::Show { json: *json, watch: watch.map(Duration::from_secs) };
     shown(status::show(&settings, *max_lag, show).await)
 }

@@ -154,7 +154,8 @@ async fn ask(settings: &Settings, access: &str) -> Result<Asked, Away> {
 fn no_answer(why: String) -> Unseen {
     Unseen::failed(
         why,
-        "look at the brokers' logs; the addresses in advertised.listeners must be reachable from here",
+        "look at the brokers' logs; the addresses in advertised.listeners must be reachable from \
+         here",
     )
 }
 

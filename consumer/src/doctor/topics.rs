@@ -154,7 +154,8 @@ fn judge_replicas(name: &str, shape: &Shape, least: usize) -> Finding {
     }
     if in_sync < least {
         let found = format!(
-            "topic {name} has {in_sync} replicas in sync and {MIN_IN_SYNC}={least}: writes are refused"
+            "topic {name} has {in_sync} replicas in sync and {MIN_IN_SYNC}={least}: writes are \
+             refused"
         );
         let fix = "start the brokers that are missing: kafka-topics.sh --bootstrap-server \
                    $KAFKA_BROKERS --describe --under-min-isr-partitions";
