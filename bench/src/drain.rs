@@ -117,12 +117,12 @@ pub(crate) async fn copy_limit(system: &System, servers: &[Watched]) -> Result<C
     let path = std::env::temp_dir().join(format!("leads-bench-{}.copy", std::process::id()));
     let file = Deleted(path);
     let mut rows_file = File::create(&file.0).with_context(|| file.0.display().to_string())?;
-    let out = client.copy_out("COPY leads TO STDOUT (FORMAT binary)").await?;
+    let out = client.copy_out("COPY leads_g1 TO STDOUT (FORMAT binary)").await?;
     let mut out = std::pin::pin!(out);
     while let Some(chunk) = out.next().await {
         rows_file.write_all(&chunk?)?;
     }
-    client.batch_execute("CREATE TABLE copy_limit (LIKE leads INCLUDING ALL)").await?;
+    client.batch_execute("CREATE TABLE copy_limit (LIKE leads_g1 INCLUDING ALL)").await?;
     settle(&client).await;
 
     let mut reader = File::open(&file.0)?;

@@ -36,6 +36,8 @@ struct Cli {
 enum Command {
     /// Measure everything in one run on the servers of the environment (`bench/run` starts them).
     Run(recipe::Options),
+    /// Measure the projection alone: draining a log, rebuilding from it, and plain `COPY`. Prints JSON.
+    Project(recipe::Options),
     /// Send a generated day through a running system and compare what comes back (`bench/day`).
     Day(day::Options),
     /// Serve the baseline: a bare actix-web handler that reads a lead and answers 201.
@@ -99,6 +101,7 @@ struct HttpOptions {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Project(options) => block_on(recipe::project(options)).map(|()| ExitCode::SUCCESS),
         Command::Run(options) => block_on(recipe::run(options)).map(|()| ExitCode::SUCCESS),
         Command::Day(options) => block_on(day::run(options)),
         Command::Bare { listen } => bare::serve(listen).map(|()| ExitCode::SUCCESS),

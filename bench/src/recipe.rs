@@ -54,18 +54,42 @@ struct Recipe {
 
 /// Runs the recipe; has to be called within a `LocalSet`.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let server = |name: &str| {
-        let path = options.stack.as_ref()?.join(format!("{name}.pid"));
-        let pid = fs::read_to_string(path).ok()?.trim().parse().ok()?;
-        Some(Watched { name: name.to_owned(), pid })
-    };
-    let (kafka, postgres) = (server("kafka"), server("postgres"));
-    let results = Recipe { options, kafka, postgres }.measure().await?;
+    let results = Recipe::new(options).measure().await?;
     print!("{}", report::page_part(&results.0));
     results.1.write(&results.0)
 }
 
+/// Measures the projection alone, and prints it.
+pub(crate) async fn project(options: Options) -> Result<()> {
+    let (drain, copy) = Recipe::new(options).projection().await?;
+    let figures = serde_json::json!({ "drain": drain, "copy": copy });
+    println!("{}", serde_json::to_string_pretty(&figures)?);
+    Ok(())
+}
+
 impl Recipe {
+    fn new(options: Options) -> Self {
+        let server = |name: &str| {
+            let path = options.stack.as_ref()?.join(format!("{name}.pid"));
+            let pid = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+            Some(Watched { name: name.to_owned(), pid })
+        };
+        let (kafka, postgres) = (server("kafka"), server("postgres"));
+        Self { options, kafka, postgres }
+    }
+
+    async fn projection(&self) -> Result<(drain::Drain, drain::CopyRun)> {
+        let Options { brokers, database_url, events, .. } = &self.options;
+        say("drain");
+        let system = System::create(brokers, database_url).await?;
+        let servers: Vec<_> = self.kafka.iter().chain(&self.postgres).cloned().collect();
+        let drain = drain::drain(&system, *events, &servers).await?;
+        say("COPY alone");
+        let copy = drain::copy_limit(&system, &servers[self.kafka.iter().len()..]).await?;
+        system.remove().await;
+        Ok((drain, copy))
+    }
+
     async fn measure(self) -> Result<(Results, Self)> {
         let Options { brokers, database_url, events, .. } = &self.options;
         let system = System::create(brokers, database_url).await?;
@@ -81,13 +105,7 @@ impl Recipe {
         say("the whole system, and freshness");
         let (whole, freshness) = self.whole(&system, &key).await?;
         system.remove().await;
-        say("drain");
-        let system = System::create(brokers, database_url).await?;
-        let servers: Vec<_> = self.kafka.iter().chain(&self.postgres).cloned().collect();
-        let drain = drain::drain(&system, *events, &servers).await?;
-        say("COPY alone");
-        let copy = drain::copy_limit(&system, &servers[self.kafka.iter().len()..]).await?;
-        system.remove().await;
+        let (drain, copy) = self.projection().await?;
         let results = Results {
             date: machine::now(),
             machine: machine::machine(),

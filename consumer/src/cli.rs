@@ -38,6 +38,11 @@ pub enum Command {
     /// Check everything that can be wrong, and tell what to do about it. Changes nothing, and takes
     /// about fifteen seconds at most. Exit code 0 without failures; 1 with.
     Doctor(DoctorArgs),
+    /// Build the read model anew from the log, beside the one that serves, and swap it in.
+    ///
+    /// Reads, posts and the live projection go on. Interrupted, it goes on where it was. The
+    /// generation that was live is kept for `rebuild rollback` until the next rebuild.
+    Rebuild(RebuildArgs),
 }
 
 /// How to reach PostgreSQL.
@@ -86,6 +91,62 @@ pub struct RunArgs {
     /// Most bytes of records a transaction, such as 8MiB.
     #[arg(long, env = "BATCH_MAX_BYTES", default_value = "8MiB", value_parser = parse_size)]
     pub batch_max_bytes: usize,
+    /// Transactions side by side, each for partitions of its own and on a connection of its own.
+    #[arg(long, env = "PROJECTION_LANES", default_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub projection_lanes: u32,
+}
+
+/// Settings of `rebuild`.
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    /// How to reach Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// Where the read model is; see `leads-consumer run --help`.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Trusted certificates (PEM) for PostgreSQL, unless the URL has `sslrootcert`.
+    #[arg(long, env = "PGSSLROOTCERT")]
+    pub database_root_cert: Option<std::path::PathBuf>,
+    /// Most records a transaction.
+    #[arg(long, env = "BATCH_MAX_RECORDS", default_value = "10000",
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub batch_max_records: u32,
+    /// Most bytes of records a transaction, such as 8MiB.
+    #[arg(long, env = "BATCH_MAX_BYTES", default_value = "8MiB", value_parser = parse_size)]
+    pub batch_max_bytes: usize,
+    /// Transactions side by side, each for partitions of its own and on a connection of its own.
+    #[arg(long, env = "PROJECTION_LANES", default_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub projection_lanes: u32,
+    /// Don't ask. Needed off a terminal.
+    #[arg(long)]
+    pub yes: bool,
+    /// Swap also when the new generation is not like the live one, without comparing them: after a
+    /// version that reads events better, or when the live one is known to be wrong.
+    #[arg(long)]
+    pub accept_differences: bool,
+    /// Build in this database instead, which is empty: gives it its schema, fills it from the log and
+    /// leaves it ready to serve. After a disaster.
+    #[arg(long, value_name = "URL")]
+    pub into_new_database: Option<String>,
+    /// Something else than building.
+    #[command(subcommand)]
+    pub action: Option<RebuildAction>,
+}
+
+/// What else there is to do with generations.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum RebuildAction {
+    /// Make the generation that was live before live again, brought to the log's end first.
+    Rollback,
+    /// Drop the generation that is being built.
+    Discard {
+        /// Drop the one kept for a rollback instead.
+        #[arg(long)]
+        previous: bool,
+    },
 }
 
 /// Settings of `topics`.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use leads_shared::kafka_settings;
 use postgres_openssl::MakeTlsConnector;
 
-use crate::cli::{DatabaseArgs, KafkaArgs, RunArgs};
+use crate::cli::{DatabaseArgs, KafkaArgs, RebuildArgs, RunArgs};
 use crate::source::client::Kafka;
 use crate::status;
 use crate::worker::Limits;
@@ -37,8 +37,73 @@ pub struct RunConfig {
     pub group: String,
     /// Where the probes and metrics are served.
     pub metrics_listen: SocketAddr,
-    /// How large a batch may be.
+    /// How large a batch may be, in each lane.
     pub limits: Limits,
+    /// Transactions side by side.
+    pub lanes: usize,
+}
+
+/// Settings of `rebuild`.
+#[derive(Clone)]
+pub struct RebuildConfig {
+    /// How to reach Kafka.
+    pub kafka: Kafka,
+    /// The topic of events.
+    pub topic: String,
+    /// How to reach PostgreSQL: the new database when there is one.
+    pub database: Database,
+    /// How large a batch may be, in each lane.
+    pub limits: Limits,
+    /// Transactions side by side.
+    pub lanes: usize,
+    /// Whether the generation is swapped in without being compared.
+    pub accept_differences: bool,
+    /// Whether the database is a new one, to be given its schema first.
+    pub into_new_database: bool,
+}
+
+impl RebuildConfig {
+    /// Checks the settings of `rebuild`, given the environment.
+    ///
+    /// # Errors
+    /// A line for each that is wrong.
+    pub fn new(
+        args: &RebuildArgs,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut wrong = Vec::new();
+        let kafka = kafka(&args.kafka, environment).map_err(|error| wrong.extend(error.0));
+        let given = match &args.into_new_database {
+            Some(url) => Ok(DatabaseArgs {
+                database_url: url.clone(),
+                database_root_cert: args.database_root_cert.clone(),
+            }),
+            None => match &args.database_url {
+                Some(url) => Ok(DatabaseArgs {
+                    database_url: url.clone(),
+                    database_root_cert: args.database_root_cert.clone(),
+                }),
+                None => Err(ConfigError(vec!["DATABASE_URL: not set".to_owned()])),
+            },
+        };
+        let database =
+            given.and_then(|given| database(&given)).map_err(|error| wrong.extend(error.0));
+        let (Ok(kafka), Ok(database), true) = (kafka, database, wrong.is_empty()) else {
+            return Err(ConfigError(wrong));
+        };
+        Ok(Self {
+            kafka,
+            topic: args.kafka.leads_topic.clone(),
+            database,
+            limits: Limits {
+                records: args.batch_max_records as usize,
+                bytes: args.batch_max_bytes,
+            },
+            lanes: args.projection_lanes as usize,
+            accept_differences: args.accept_differences,
+            into_new_database: args.into_new_database.is_some(),
+        })
+    }
 }
 
 /// Checks how PostgreSQL is to be reached.
@@ -132,6 +197,7 @@ impl RunConfig {
             metrics_listen,
             batch_max_records,
             batch_max_bytes,
+            projection_lanes,
         } = args;
         let mut wrong = Vec::new();
         let kafka = kafka(&kafka_args, environment).map_err(|error| wrong.extend(error.0));
@@ -149,6 +215,7 @@ impl RunConfig {
             group: consumer_group,
             metrics_listen,
             limits: Limits { records: batch_max_records as usize, bytes: batch_max_bytes },
+            lanes: projection_lanes as usize,
         })
     }
 }

@@ -29,6 +29,8 @@ impl Halt {
 pub enum Failure {
     /// Someone else moved the offsets on: forget what was read and look again.
     Fenced,
+    /// A lead to be inserted is there already, and nobody had looked. The next try looks.
+    Again,
     /// The world's fault: try again until it works.
     Retry {
         /// The class, for a metric's label.
@@ -45,11 +47,25 @@ pub enum Failure {
     Halt(Halt),
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fenced => f.write_str("someone else moved the offsets"),
+            Self::Again => f.write_str("a lead to be inserted is there already"),
+            Self::Retry { error, .. } | Self::Data { error } => write!(f, "PostgreSQL: {error}"),
+            Self::Halt(halt) => halt.fmt(f),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         classify(&error)
     }
 }
+
+/// The cause of a retry: a lead to be inserted is there already.
+pub const LEAD_IS_THERE: &str = "lead_is_there";
 
 /// Decides about an error of tokio-postgres.
 pub fn classify(error: &Error) -> Failure {
@@ -59,8 +75,7 @@ pub fn classify(error: &Error) -> Failure {
     let code = db.code();
     let retry = |cause| Failure::Retry { cause, error: describe(error) };
     match (code.code().get(..2).unwrap_or_default(), code) {
-        // Two writers of one lead, for a record on the wrong partition: the next look finds it.
-        (_, &SqlState::UNIQUE_VIOLATION) if is_leads(db.table()) => retry("conflict"),
+        (_, &SqlState::UNIQUE_VIOLATION) if is_leads(db.table()) => retry(LEAD_IS_THERE),
         // Nested too deep, too long for an index: the record's, and 54 has nothing else for us.
         (_, &SqlState::STATEMENT_TOO_COMPLEX | &SqlState::PROGRAM_LIMIT_EXCEEDED)
         | ("22" | "23", _) => Failure::Data { error: describe(error) },

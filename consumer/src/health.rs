@@ -5,14 +5,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 /// How things stand; shared between the projection and the probes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Health {
     kafka: AtomicBool,
-    postgres: AtomicBool,
     in_group: AtomicBool,
+    stopping: AtomicBool,
+    lanes: Vec<LaneHealth>,
+}
+
+/// How one lane's part stands.
+#[derive(Debug, Default)]
+pub struct LaneHealth {
+    postgres: AtomicBool,
     positioned: AtomicBool,
     retrying: AtomicBool,
-    stopping: AtomicBool,
 }
 
 /// The body of `/readyz`.
@@ -29,20 +35,10 @@ pub struct Readiness {
     pub projection: &'static str,
 }
 
-impl Health {
-    /// Whether a broker is connected.
-    pub fn set_kafka(&self, up: bool) {
-        self.kafka.store(up, Ordering::Relaxed);
-    }
-
+impl LaneHealth {
     /// Whether PostgreSQL answered when last asked.
     pub fn set_postgres(&self, up: bool) {
         self.postgres.store(up, Ordering::Relaxed);
-    }
-
-    /// Whether we are a member of the group, with partitions or without.
-    pub fn set_in_group(&self, joined: bool) {
-        self.in_group.store(joined, Ordering::Relaxed);
     }
 
     /// Whether every partition of ours has its position from PostgreSQL.
@@ -54,6 +50,36 @@ impl Health {
     pub fn set_retrying(&self, retrying: bool) {
         self.retrying.store(retrying, Ordering::Relaxed);
     }
+}
+
+impl Health {
+    /// Of a projection in so many lanes.
+    pub fn new(lanes: usize) -> Self {
+        Self {
+            kafka: AtomicBool::default(),
+            in_group: AtomicBool::default(),
+            stopping: AtomicBool::default(),
+            // A lane without partitions has none that lacks its position.
+            lanes: (0..lanes)
+                .map(|_| LaneHealth { positioned: AtomicBool::new(true), ..LaneHealth::default() })
+                .collect(),
+        }
+    }
+
+    /// One for each lane.
+    pub fn lanes(&self) -> &[LaneHealth] {
+        &self.lanes
+    }
+
+    /// Whether a broker is connected.
+    pub fn set_kafka(&self, up: bool) {
+        self.kafka.store(up, Ordering::Relaxed);
+    }
+
+    /// Whether we are a member of the group, with partitions or without.
+    pub fn set_in_group(&self, joined: bool) {
+        self.in_group.store(joined, Ordering::Relaxed);
+    }
 
     /// From now on never ready again.
     pub fn set_stopping(&self) {
@@ -62,19 +88,21 @@ impl Health {
 
     /// Ready is: a member of the group, all its partitions positioned, both dependencies up.
     pub fn readiness(&self) -> Readiness {
-        let up = |flag: &AtomicBool| if flag.load(Ordering::Relaxed) { "up" } else { "down" };
+        let up = |up| if up { "up" } else { "down" };
+        let lanes = || self.lanes.iter();
         let projection = if self.stopping.load(Ordering::Relaxed) {
             "stopping"
         } else if !self.in_group.load(Ordering::Relaxed) {
             "joining"
-        } else if !self.positioned.load(Ordering::Relaxed) {
+        } else if !lanes().all(|lane| lane.positioned.load(Ordering::Relaxed)) {
             "positioning"
-        } else if self.retrying.load(Ordering::Relaxed) {
+        } else if lanes().any(|lane| lane.retrying.load(Ordering::Relaxed)) {
             "retrying"
         } else {
             "running"
         };
-        let (kafka, postgres) = (up(&self.kafka), up(&self.postgres));
+        let kafka = up(self.kafka.load(Ordering::Relaxed));
+        let postgres = up(lanes().all(|lane| lane.postgres.load(Ordering::Relaxed)));
         let ready = projection == "running" && kafka == "up" && postgres == "up";
         Readiness { status: if ready { "ok" } else { "unavailable" }, kafka, postgres, projection }
     }

@@ -14,6 +14,7 @@ pub mod health;
 pub mod migrate;
 pub mod probes;
 pub mod projection;
+pub mod rebuild;
 pub mod record;
 pub mod run;
 pub mod source;

@@ -1,13 +1,16 @@
 //! Wires the commands to the process: arguments, signals, exit codes.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use leads_consumer::cli::{Cli, Command, DatabaseArgs, DoctorArgs, StatusArgs, TopicsArgs};
-use leads_consumer::config::{self, ConfigError, RunConfig};
+use leads_consumer::cli::{
+    Cli, Command, DatabaseArgs, DoctorArgs, RebuildAction, RebuildArgs, StatusArgs, TopicsArgs,
+};
+use leads_consumer::config::{self, ConfigError, RebuildConfig, RunConfig};
 use leads_consumer::doctor::Trouble;
+use leads_consumer::rebuild::{Rebuild, RebuildError};
 use leads_consumer::run::{self, RunError};
 use leads_consumer::source::admin::{Admin, AdminError};
 use leads_consumer::{doctor, migrate, status, telemetry, topics};
@@ -50,6 +53,10 @@ async fn main() -> ExitCode {
         Command::Topics(args) => topics(&args).await,
         Command::Status(args) => Box::pin(status(&args)).await,
         Command::Doctor(args) => Box::pin(doctor(&args)).await,
+        Command::Rebuild(args) => {
+            telemetry::start_command_logs(&log_level);
+            Box::pin(rebuild(&args)).await
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,7 +78,8 @@ fn end(exit: Exit) -> ExitCode {
     }
 }
 
-async fn project(config: RunConfig) -> Result<(), Exit> {
+/// Turns true with the first SIGTERM or SIGINT; the second ends the process.
+fn signals() -> Result<watch::Receiver<bool>, Exit> {
     let (sender, stop) = watch::channel(false);
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
@@ -84,6 +92,11 @@ async fn project(config: RunConfig) -> Result<(), Exit> {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         std::process::exit(130);
     });
+    Ok(stop)
+}
+
+async fn project(config: RunConfig) -> Result<(), Exit> {
+    let stop = signals()?;
     match Box::pin(run::run(config, stop)).await {
         Ok(()) => {
             tracing::info!("stopped");
@@ -161,6 +174,59 @@ fn shown(result: io::Result<bool>) -> Result<(), Exit> {
         Ok(well) => std::process::exit(i32::from(!well)),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Exit::Failed(format!("stdout: {error}"))),
+    }
+}
+
+async fn rebuild(args: &RebuildArgs) -> Result<(), Exit> {
+    let config = RebuildConfig::new(args, std::env::vars())?;
+    let stop = signals()?;
+    let rebuild = Rebuild::prepare(config, stop).await?;
+    match args.action {
+        None => {
+            for line in rebuild.plan().await?.lines {
+                eprintln!("{line}");
+            }
+            confirm(args.yes, "Go on?")?;
+            Ok(rebuild.run().await?)
+        }
+        Some(RebuildAction::Rollback) => {
+            eprintln!("goes back to the generation that was live before, at the log's end");
+            confirm(args.yes, "Go on?")?;
+            Ok(rebuild.roll_back().await?)
+        }
+        Some(RebuildAction::Discard { previous }) => {
+            confirm(args.yes, "Drop a generation?")?;
+            let generation = rebuild.discard(previous).await?;
+            println!("generation {generation} is dropped");
+            Ok(())
+        }
+    }
+}
+
+/// Asks on a terminal; elsewhere `--yes` has to say so.
+fn confirm(yes: bool, question: &str) -> Result<(), Exit> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Exit::Config("this is not a terminal: say --yes to go on".to_owned()));
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Exit::Failed("nothing was done".to_owned()))
+    }
+}
+
+impl From<RebuildError> for Exit {
+    fn from(error: RebuildError) -> Self {
+        match error {
+            RebuildError::Config(why) => Self::Config(why),
+            error => Self::Failed(error.to_string()),
+        }
     }
 }
 

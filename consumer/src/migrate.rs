@@ -36,13 +36,7 @@ pub enum MigrateError {
 
 impl From<tokio_postgres::Error> for MigrateError {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Postgres(match classify(&error) {
-            Failure::Halt(halt) => halt.to_string(),
-            Failure::Retry { error, .. } | Failure::Data { error } => {
-                format!("PostgreSQL: {error}")
-            }
-            Failure::Fenced => "PostgreSQL: fenced".to_owned(),
-        })
+        Self::Postgres(classify(&error).to_string())
     }
 }
 

@@ -7,19 +7,17 @@ use std::time::Duration;
 use leads_shared::topic;
 use tokio::sync::{Notify, watch};
 
-use crate::config::RunConfig;
+use crate::config::{Database, RunConfig};
 use crate::failure::{Failure, Halt};
 use crate::health::Health;
+use crate::source::Membership;
 use crate::source::admin::{Admin, AdminError};
-use crate::source::consumer::Source;
 use crate::store::{Store, Target};
-use crate::worker::Worker;
+use crate::worker::Shared;
+use crate::worker::lanes::{self, Progress};
 use crate::{dead_letters, migrate, probes, telemetry, topics};
 
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How long leaving the group may take: the brokers may be away.
-const LEAVE_WAIT: Duration = Duration::from_secs(5);
-
 /// Why `run` ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -45,7 +43,7 @@ pub async fn run(config: RunConfig, stop: watch::Receiver<bool>) -> Result<(), R
     })?;
     let collected =
         telemetry::start_metrics().map_err(|error| RunError::Config(error.to_string()))?;
-    let health = Arc::new(Health::default());
+    let health = Arc::new(Health::new(config.lanes));
     let (address, server) = probes::serve(listener, Arc::clone(&health), collected)
         .map_err(|error| RunError::Config(format!("METRICS_LISTEN: {error}")))?;
     tracing::info!(metrics = %address, "listening");
@@ -64,29 +62,32 @@ async fn project(
         ready = dependencies(config, admin, health) => ready?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
-    let (source, thread) =
-        Source::start(&config.kafka, &config.topic, &config.group).map_err(RunError::Config)?;
-    let store =
-        Store::new(&config.database.config, &config.database.tls, &config.topic, Target::Live);
+    let Database { config: database, tls } = &config.database;
+    let store = || Store::new(database, tls, &config.topic, Target::Live);
+    let stores = (0..config.lanes).map(|_| store()).collect();
     let told = Notify::new();
-    let worker = Worker::new(source, store, health, &told, config.limits, partitions);
+    let progress = Progress::new(partitions);
+    let shared = Shared {
+        health,
+        dead_letters: &told,
+        progress: &progress,
+        limits: config.limits,
+        partition_count: partitions,
+    };
+    let membership = Membership::Group(config.group.clone());
     let (ended, end) = watch::channel(false);
     let export = dead_letters::run(&config.database, &config.kafka, &config.topic, &told, end);
     let work = async {
-        let result = worker.run(stop).await;
+        let result =
+            lanes::run(&config.kafka, &config.topic, &membership, stores, shared, stop).await;
         let _ = ended.send(true);
         result
     };
     // The export may hang on a broker that is away; what it has not marked is exported next time.
-    let result = tokio::select! {
+    tokio::select! {
         result = work => result,
         () = async { export.await; std::future::pending().await } => Ok(()),
-    };
-    let left = tokio::task::spawn_blocking(move || thread.join());
-    if tokio::time::timeout(LEAVE_WAIT, left).await.is_err() {
-        tracing::warn!("leaving the group took too long; its session will time out");
     }
-    Ok(result?)
 }
 
 /// Waits until PostgreSQL and Kafka are there and as they must be; gives the number of partitions.
@@ -99,11 +100,11 @@ async fn dependencies(config: &RunConfig, admin: &Admin, health: &Health) -> Res
             Err(Failure::Retry { error, .. } | Failure::Data { error }) => {
                 said.once(&format!("waiting for PostgreSQL: {error}"));
             }
-            Err(Failure::Fenced) => {}
+            Err(Failure::Fenced | Failure::Again) => {}
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }
-    health.set_postgres(true);
+    health.lanes().iter().for_each(|lane| lane.set_postgres(true));
     let spec = topic::events(&config.topic, 0);
     loop {
         match look(admin, &spec).await {

@@ -39,6 +39,18 @@ pub fn start_logs(filter: EnvFilter) {
     }
 }
 
+/// Sends log lines of a command to stderr, since its answer goes to stdout: warnings only, unless
+/// another level than the default is asked for.
+pub fn start_command_logs(level: &str) {
+    let level = if level == "info" { "warn" } else { level };
+    let filter = EnvFilter::builder().parse_lossy(format!("refinery_core=warn,{level}"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
 /// Starts collecting metrics; the handle renders them.
 ///
 /// # Errors

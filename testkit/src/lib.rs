@@ -54,7 +54,7 @@ pub use log::{Position, Record};
 pub use process::{LogLine, Process};
 pub use raw_http::RawConnection;
 pub use stack::{Server, Stack};
-pub use system::{Builder, System};
+pub use system::{Builder, Spare, System};
 pub use tls::{Authority, Identity, Impostor, Pretend, Seen};
 pub use wait::{DEADLINE, Outcome, eventually};
 

@@ -244,19 +244,19 @@ impl System {
         eventually(DEADLINE, "the topic is gone", async || self.log.partitions(topic) == 0).await;
     }
 
-    /// Deletes the records of a partition of the events topic up to `offset`.
+    /// Deletes the records of each partition of the events topic before `offset`, as retention does.
     ///
     /// # Panics
     /// When the broker refuses.
-    pub async fn truncate(&self, partition: i32, offset: i64) {
-        let mut upto = TopicPartitionList::new();
-        let added =
-            upto.add_partition_offset(self.events_topic(), partition, Offset::Offset(offset));
-        added.expect("a valid offset");
-        let deleted = self.log.admin().delete_records(&upto, &AdminOptions::new()).await;
-        for element in deleted.unwrap_or_else(|error| panic!("truncate: {error}")).elements() {
-            element.error().unwrap_or_else(|error| panic!("truncate: {error}"));
+    pub async fn truncate_events_topic(&self, offset: i64) {
+        let topic = self.events_topic();
+        let mut before = TopicPartitionList::new();
+        for partition in 0..self.log.partitions(topic) {
+            let partition = i32::try_from(partition).expect("a partition");
+            before.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a place");
         }
+        let truncated = self.log.admin().delete_records(&before, &AdminOptions::new()).await;
+        truncated.unwrap_or_else(|error| panic!("truncate {topic}: {error}"));
     }
 
     /// Deletes the events topic and has `leads-consumer topics` make it again, empty.

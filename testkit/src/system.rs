@@ -1,5 +1,6 @@
 //! One isolated system: topics, group, database, and the binaries that work on them.
 
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -260,6 +261,14 @@ impl System {
         database::connect(&self.database.url, self.servers.root_cert()).await
     }
 
+    /// Another database on the same server, empty; removed when it is dropped.
+    pub async fn spare_database(&self) -> Spare {
+        let Servers { database_url, .. } = self.servers();
+        let database =
+            Database::create(database_url, self.servers.root_cert(), &unique_name()).await;
+        Spare { database, root_cert: self.servers.root_cert().map(Path::to_owned) }
+    }
+
     /// The rows of a query, over a connection of its own.
     ///
     /// # Panics
@@ -275,5 +284,24 @@ impl System {
     /// When the query fails or gives anything else.
     pub async fn number(&self, query: &str) -> i64 {
         self.rows(query, &[]).await.first().expect("one row").get(0)
+    }
+}
+
+/// A database besides the system's own.
+#[derive(Debug)]
+pub struct Spare {
+    database: Database,
+    root_cert: Option<PathBuf>,
+}
+
+impl Spare {
+    /// Its `DATABASE_URL`.
+    pub fn url(&self) -> &str {
+        &self.database.url
+    }
+
+    /// A new connection to it.
+    pub async fn db(&self) -> Client {
+        database::connect(&self.database.url, self.root_cert.as_deref()).await
     }
 }

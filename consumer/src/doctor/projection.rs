@@ -8,11 +8,10 @@ use tokio_postgres::Client;
 use super::Looked;
 use super::database::unseen;
 use super::finding::{Finding, Seen, judge, judge_both};
+use crate::rebuild::LOCK;
 use crate::source::inspect::{Around, Bounds};
 use crate::status::read_model::{DeadLetters, Generation, Offset};
 
-/// The advisory lock that a builder of a generation holds: "lead" and "rebd" in ASCII.
-const BUILDER_LOCK: (u32, u32) = (0x6c65_6164, 0x7265_6264);
 const RESTORE: &str = "restore the topic, or let a fresh database be filled from the topic as it is \
                        now: leads-consumer migrate with another DATABASE_URL";
 
@@ -23,9 +22,9 @@ const RESTORE: &str = "restore the topic, or let a fresh database be filled from
 pub(super) async fn look_builder(client: &Client) -> Seen<bool> {
     // objsubid tells two 32-bit keys from one of 64 bits.
     let query = "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database
-         WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND objsubid = 2 AND granted
+         WHERE locktype = 'advisory' AND classid::bigint = $1 AND objid::bigint = $2 AND objsubid = 2 AND granted
              AND d.datname = current_database())";
-    let row = client.query_one(query, &[&BUILDER_LOCK.0, &BUILDER_LOCK.1]).await;
+    let row = client.query_one(query, &[&i64::from(LOCK.0), &i64::from(LOCK.1)]).await;
     row.and_then(|row| row.try_get(0)).map_err(|error| unseen(&error))
 }
 
@@ -59,7 +58,7 @@ fn judge_builder(all: &[Generation], held: bool) -> Finding {
     }
     Finding::warning(
         format!("generation {number} is half built, and its builder {builder} is gone"),
-        "leads-consumer rebuild, which goes on where it was",
+        "leads-consumer rebuild goes on where it was; leads-consumer rebuild discard drops it",
     )
 }
 

@@ -266,8 +266,8 @@ fn judge_disk(Disk { size, free }: Disk) -> Finding {
     const MIB: u64 = 1024 * 1024;
     let used = size.saturating_sub(free).saturating_mul(100) / size.max(1);
     let found = format!("{used} % of PostgreSQL's disk is in use, {} MiB are free", free / MIB);
-    let fix = "make room or grow the disk; leads-consumer status shows whether a previous \
-               generation is kept";
+    let fix = "make room or grow the disk; leads-consumer rebuild discard --previous drops the \
+               generation that is kept for rollback";
     match used {
         FULL.. if free < 50 * 1024 * MIB => Finding::failed(found, fix),
         NEARLY_ALL.. if free < 200 * 1024 * MIB => Finding::warning(found, fix),

@@ -5,6 +5,8 @@
 //! assigns is only noted in the callback: the incremental assign is answered with an empty list.
 //! The partition joins the fetched ones when the worker has its offset from PostgreSQL and sends
 //! [`Command::Position`]. The group's own offsets are never asked for.
+//!
+//! Partitions are shared out between lanes, each with a worker of its own: partition modulo lanes.
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -20,21 +22,21 @@ use tokio::sync::mpsc;
 
 use super::client::Kafka;
 use super::member::Member;
-use super::{Command, Event, Position};
+use super::{Command, Event, Membership, Position, lane_of};
 use crate::record::{Chunk, Place};
 
 /// A chunk is closed at this size, or when nothing more is there.
 const CHUNK_BYTES: usize = 512 * 1024;
 const CHUNK_RECORDS: usize = 2_000;
-/// How many chunks may wait for the worker.
+/// How many chunks may wait for the workers, in all.
 const CHUNKS_WAITING: usize = 24;
-/// How long the worker may leave us waiting before partitions are paused and polling goes on.
+/// How long a worker may leave us waiting before its partitions are paused and polling goes on.
 const PATIENCE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
 /// After this long without a broker, the client is made anew.
 const GIVE_UP_CLIENT: Duration = Duration::from_secs(10);
 
-/// The worker's end of the poll thread.
+/// One worker's end of the poll thread.
 #[derive(Debug)]
 pub struct Source {
     /// What happens, in order.
@@ -68,37 +70,46 @@ impl Records {
 }
 
 impl Source {
-    /// Joins `group` for `topic` and starts the thread. The handle ends after [`Command::Close`].
+    /// Starts reading `topic` on a thread of its own: one source for each of `lanes` lanes. The
+    /// handle ends when every lane has sent [`Command::Close`].
     ///
     /// # Errors
     /// The settings are wrong, in librdkafka's words.
     pub fn start(
         kafka: &Kafka,
         topic: &str,
-        group: &str,
-    ) -> Result<(Self, JoinHandle<()>), String> {
-        let (event_sender, events) = mpsc::unbounded_channel();
-        let (chunk_sender, chunks) = mpsc::channel(CHUNKS_WAITING);
+        membership: &Membership,
+        lanes: usize,
+    ) -> Result<(Vec<Self>, JoinHandle<()>), String> {
         let (commands, command_receiver) = std_mpsc::channel();
-        let member = Member::new(topic.to_owned(), event_sender);
-        let consumer = create(kafka, group, member).map_err(|error| error.to_string())?;
+        let (mut ends, mut event_senders, mut outlets) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..lanes {
+            let (event_sender, events) = mpsc::unbounded_channel();
+            let (chunk_sender, chunks) = mpsc::channel((CHUNKS_WAITING / lanes).max(4));
+            event_senders.push(event_sender);
+            outlets.push(Outlet::new(chunk_sender));
+            ends.push((events, chunks));
+        }
+        let member = Member::new(topic.to_owned(), event_senders);
+        let consumer = create(kafka, membership, member).map_err(|error| error.to_string())?;
         let poller = Poller {
             kafka: kafka.clone(),
-            group: group.to_owned(),
+            membership: membership.clone(),
             consumer,
-            chunks: chunk_sender,
+            outlets,
             commands: command_receiver,
-            chunk: Chunk::default(),
-            stalled: None,
-            paused: false,
+            closing: Vec::new(),
+            closed: 0,
         };
         let thread = thread::Builder::new()
             .name("kafka-poll".to_owned())
             .spawn(move || poller.run())
             .map_err(|error| error.to_string())?;
-        let records = Records { chunks, poller: thread.thread().clone() };
-        let source = Self { events, records, commands };
-        Ok((source, thread))
+        let sources = ends.into_iter().map(|(events, chunks)| {
+            let records = Records { chunks, poller: thread.thread().clone() };
+            Self { events, records, commands: commands.clone() }
+        });
+        Ok((sources.collect(), thread))
     }
 
     /// Asks the thread for something. It looks every 50 ms at least.
@@ -109,7 +120,11 @@ impl Source {
     }
 }
 
-fn create(kafka: &Kafka, group: &str, member: Member) -> KafkaResult<BaseConsumer<Member>> {
+fn create(
+    kafka: &Kafka,
+    membership: &Membership,
+    member: Member,
+) -> KafkaResult<BaseConsumer<Member>> {
     let defaults = [
         // A killed member is replaced after this; the broker's own lower bound is 6 s.
         ("session.timeout.ms", "6000"),
@@ -125,7 +140,7 @@ fn create(kafka: &Kafka, group: &str, member: Member) -> KafkaResult<BaseConsume
         ("check.crcs", "true"),
     ];
     let fixed = [
-        ("group.id", group),
+        ("group.id", membership.group()),
         ("partition.assignment.strategy", "cooperative-sticky"),
         ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
@@ -137,20 +152,56 @@ fn create(kafka: &Kafka, group: &str, member: Member) -> KafkaResult<BaseConsume
     let topic = member.topic.clone();
     let consumer: BaseConsumer<Member> =
         kafka.config(&defaults, &fixed).create_with_context(member)?;
-    consumer.subscribe(&[&topic])?;
+    match membership {
+        Membership::Group(_) => consumer.subscribe(&[&topic])?,
+        Membership::Alone(partitions) => consumer.context().assign_all(*partitions),
+    }
     Ok(consumer)
 }
 
-struct Poller {
-    kafka: Kafka,
-    group: String,
-    consumer: BaseConsumer<Member>,
+/// Where the records of one lane go.
+struct Outlet {
     chunks: mpsc::Sender<Chunk>,
-    commands: std_mpsc::Receiver<Command>,
     chunk: Chunk,
     /// Since when the worker has had no room for the chunk.
     stalled: Option<Instant>,
     paused: bool,
+}
+
+impl Outlet {
+    fn new(chunks: mpsc::Sender<Chunk>) -> Self {
+        Self { chunks, chunk: Chunk::default(), stalled: None, paused: false }
+    }
+
+    /// Whether a chunk is to be handed on before more is read.
+    fn is_full(&self) -> bool {
+        self.chunk.len() >= CHUNK_RECORDS || self.chunk.size() >= CHUNK_BYTES
+    }
+
+    fn hand_on(&mut self) {
+        if self.chunk.is_empty() {
+            return;
+        }
+        match self.chunks.try_send(std::mem::take(&mut self.chunk)) {
+            // With the worker gone, Close is on its way.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => self.stalled = None,
+            Err(mpsc::error::TrySendError::Full(chunk)) => {
+                self.chunk = chunk;
+                self.stalled.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+}
+
+struct Poller {
+    kafka: Kafka,
+    membership: Membership,
+    consumer: BaseConsumer<Member>,
+    outlets: Vec<Outlet>,
+    commands: std_mpsc::Receiver<Command>,
+    /// What the lanes that have ended wanted committed, and how many they are.
+    closing: Vec<(i32, i64)>,
+    closed: usize,
 }
 
 impl Poller {
@@ -160,14 +211,20 @@ impl Poller {
                 match command {
                     Command::Position(positions) => self.position(&positions),
                     Command::Commit(offsets) => self.commit(&offsets, CommitMode::Async),
-                    // Dropping the consumer leaves the group; its revoke finds the worker gone.
-                    Command::Close(offsets) => return self.commit(&offsets, CommitMode::Sync),
+                    Command::Close(offsets) => {
+                        self.closing.extend(offsets);
+                        self.closed += 1;
+                    }
                 }
+            }
+            if self.closed == self.outlets.len() {
+                // Dropping the consumer leaves the group; its revoke finds the workers gone.
+                return self.commit(&self.closing, CommitMode::Sync);
             }
             if self.consumer.context().away_for() > GIVE_UP_CLIENT {
                 self.make_anew();
             }
-            if self.stalled.is_some() {
+            if self.outlets.iter().any(|outlet| outlet.stalled.is_some() && !outlet.paused) {
                 self.wait_for_room();
             } else {
                 self.fetch();
@@ -179,17 +236,22 @@ impl Poller {
     /// coming back names none, and does not ask the bootstrap servers again:
     /// <https://github.com/confluentinc/librdkafka/issues/5301>.
     fn make_anew(&mut self) {
-        match create(&self.kafka, &self.group, self.consumer.context().successor()) {
+        let successor = self.consumer.context().successor();
+        if let Membership::Alone(_) = self.membership {
+            // Nobody else takes the partitions from the old client.
+            self.consumer.context().revoke_all();
+        }
+        match create(&self.kafka, &self.membership, successor) {
             Ok(consumer) => {
                 let old = std::mem::replace(&mut self.consumer, consumer);
-                // Closing runs the revoke callback, which tells the worker.
+                // Closing runs the revoke callback, which tells the workers.
                 drop(old);
-                self.paused = false;
+                self.outlets.iter_mut().for_each(|outlet| outlet.paused = false);
                 tracing::info!("a new client looks for kafka");
             }
             Err(error) => {
                 let cause = format!("no new Kafka client could be made: {error}");
-                self.consumer.context().fail(cause, "start it again");
+                self.consumer.context().fail(&cause, "start it again");
             }
         }
     }
@@ -197,66 +259,59 @@ impl Poller {
     /// Waits for a record, takes what else is there, hands it on.
     fn fetch(&mut self) {
         let mut wait = POLL;
-        while self.chunk.len() < CHUNK_RECORDS && self.chunk.size() < CHUNK_BYTES {
+        let mut taken = 0;
+        let full = |outlet: &Outlet| outlet.is_full() && !outlet.paused;
+        while taken < CHUNK_RECORDS && !self.outlets.iter().any(full) {
             match self.consumer.poll(wait) {
-                Some(Ok(message)) => take(&mut self.chunk, self.consumer.context(), &message),
+                Some(Ok(message)) => take(&mut self.outlets, self.consumer.context(), &message),
                 // The error callback has seen it.
                 Some(Err(_)) => {}
                 None => break,
             }
+            taken += 1;
             wait = Duration::ZERO;
         }
         self.hand_on();
     }
 
+    /// Lanes that have room again go on.
     fn hand_on(&mut self) {
-        if self.chunk.is_empty() {
-            return;
-        }
-        match self.chunks.try_send(std::mem::take(&mut self.chunk)) {
-            Ok(()) => {
-                self.stalled = None;
-                self.pause(false);
+        for lane in 0..self.outlets.len() {
+            self.outlets[lane].hand_on();
+            if self.outlets[lane].stalled.is_none() && self.outlets[lane].paused {
+                self.pause(lane, false);
             }
-            Err(mpsc::error::TrySendError::Full(chunk)) => {
-                self.chunk = chunk;
-                self.stalled.get_or_insert_with(Instant::now);
-            }
-            // The worker is gone and Close is on its way.
-            Err(mpsc::error::TrySendError::Closed(_)) => self.stalled = None,
         }
     }
 
-    /// The worker takes long: wait for it, but not so long that the group takes us for dead.
+    /// A worker takes long: wait for it, so that what was fetched is not thrown away, but not so
+    /// long that the group takes us for dead or the other lanes for idle.
     fn wait_for_room(&mut self) {
-        if self.paused || self.stalled.is_some_and(|since| since.elapsed() >= PATIENCE) {
-            self.pause(true);
-            // What pausing did not catch joins the chunk.
-            if let Some(Ok(message)) = self.consumer.poll(POLL) {
-                take(&mut self.chunk, self.consumer.context(), &message);
-            }
-        } else {
-            thread::park_timeout(Duration::from_millis(20));
-        }
+        thread::park_timeout(Duration::from_millis(20));
         self.hand_on();
+        for lane in 0..self.outlets.len() {
+            let Outlet { stalled, paused, .. } = self.outlets[lane];
+            if !paused && stalled.is_some_and(|since| since.elapsed() >= PATIENCE) {
+                self.pause(lane, true);
+            }
+        }
     }
 
-    fn pause(&mut self, pause: bool) {
-        if !pause && !self.paused {
-            return;
-        }
+    fn pause(&mut self, lane: usize, pause: bool) {
         let member = self.consumer.context();
         let positioned: Vec<i32> = member
             .partitions()
             .iter()
+            .filter(|(partition, _)| lane_of(**partition, self.outlets.len()) == lane)
             .filter_map(|(partition, epoch)| epoch.map(|_| *partition))
             .collect();
         let list = member.list(positioned);
         let result = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
-        match result {
-            Ok(()) => self.paused = pause,
-            Err(error) => tracing::debug!(%error, pause, "pausing failed"),
+        if let Err(error) = result {
+            tracing::debug!(%error, pause, "pausing failed");
         }
+        // One that could not be paused is left to fill up by a record a time, and tried again.
+        self.outlets[lane].paused = pause;
     }
 
     fn position(&mut self, positions: &[Position]) {
@@ -270,6 +325,9 @@ impl Poller {
             if epoch.replace(position.epoch).is_some() {
                 leave.insert(position.partition);
             }
+            // It comes unpaused; a lane that has no room for it pauses again.
+            let lane = lane_of(position.partition, self.outlets.len());
+            self.outlets[lane].paused = false;
             let offset = Offset::Offset(position.offset);
             if let Err(error) = join.add_partition_offset(&member.topic, position.partition, offset)
             {
@@ -282,11 +340,14 @@ impl Poller {
             self.consumer.incremental_unassign(&member.list(leave))
         };
         if let Err(error) = result.and_then(|()| self.consumer.incremental_assign(&join)) {
-            member.fail(format!("positioning partitions failed: {error}"), "start it again");
+            member.fail(&format!("positioning partitions failed: {error}"), "start it again");
         }
     }
 
     fn commit(&self, offsets: &[(i32, i64)], mode: CommitMode) {
+        if matches!(self.membership, Membership::Alone(_)) {
+            return;
+        }
         let member = self.consumer.context();
         let mut list = TopicPartitionList::new();
         for (partition, offset) in offsets {
@@ -303,8 +364,9 @@ impl Poller {
     }
 }
 
-fn take(chunk: &mut Chunk, member: &Member, message: &BorrowedMessage<'_>) {
+fn take(outlets: &mut [Outlet], member: &Member, message: &BorrowedMessage<'_>) {
     let partition = message.partition();
+    let chunk = &mut outlets[lane_of(partition, outlets.len())].chunk;
     let Some(epoch) = member.partitions().get(&partition).copied().flatten() else { return };
     let place = Place {
         partition,

@@ -15,7 +15,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use tokio::sync::mpsc;
 
 use super::client::{Trouble, log_line};
-use super::{Event, Statistics};
+use super::{Event, Statistics, lane_of};
 
 /// How long a rebalance waits for the worker to finish what it is writing. The offsets in
 /// PostgreSQL fence it anyway; waiting spares the successor the collision.
@@ -24,7 +24,8 @@ const REVOKE_WAIT: Duration = Duration::from_secs(10);
 /// Our membership of the group: the callbacks, and which partitions are ours.
 pub(super) struct Member {
     pub(super) topic: String,
-    pub(super) events: mpsc::UnboundedSender<Event>,
+    /// One for each lane.
+    events: Vec<mpsc::UnboundedSender<Event>>,
     /// Ours by the group's word; the epoch once positioned. Touched by the poll thread alone: the
     /// lock is for the type system.
     pub(super) partitions: Mutex<BTreeMap<i32, Option<u32>>>,
@@ -36,7 +37,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(topic: String, events: mpsc::UnboundedSender<Event>) -> Self {
+    pub(super) fn new(topic: String, events: Vec<mpsc::UnboundedSender<Event>>) -> Self {
         Self {
             topic,
             events,
@@ -75,8 +76,53 @@ impl Member {
         list
     }
 
-    pub(super) fn fail(&self, cause: String, cure: &str) {
-        let _ = self.events.send(Event::Failed { cause, cure: cure.to_owned() });
+    pub(super) fn fail(&self, cause: &str, cure: &str) {
+        for lane in &self.events {
+            let _ = lane.send(Event::Failed { cause: cause.to_owned(), cure: cure.to_owned() });
+        }
+    }
+
+    /// Takes all partitions as if a group had given them.
+    pub(super) fn assign_all(&self, partitions: u32) {
+        let all = (0..i32::try_from(partitions).unwrap_or(i32::MAX)).collect();
+        self.tell_assigned(all);
+    }
+
+    /// Takes all partitions away from the workers.
+    pub(super) fn revoke_all(&self) {
+        let all = std::mem::take(&mut *self.partitions()).into_keys().collect();
+        self.tell_revoked(all);
+    }
+
+    fn tell_assigned(&self, partitions: Vec<i32>) {
+        self.partitions().extend(partitions.iter().map(|partition| (*partition, None)));
+        for (lane, partitions) in self.by_lane(partitions) {
+            let _ = lane.send(Event::Assigned(partitions));
+        }
+    }
+
+    /// Waits until no worker writes any of them, or for [`REVOKE_WAIT`].
+    fn tell_revoked(&self, partitions: Vec<i32>) {
+        let (done, wait) = std_mpsc::channel();
+        for (lane, partitions) in self.by_lane(partitions) {
+            let _ = lane.send(Event::Revoked { partitions, done: done.clone() });
+        }
+        drop(done);
+        let deadline = Instant::now() + REVOKE_WAIT;
+        // Ends when every worker has dropped its sender, at once when they are gone.
+        while wait.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+    }
+
+    /// Every lane, with its share of the partitions.
+    fn by_lane(
+        &self,
+        partitions: Vec<i32>,
+    ) -> impl Iterator<Item = (&mpsc::UnboundedSender<Event>, Vec<i32>)> {
+        let mut shares = vec![Vec::new(); self.events.len()];
+        for partition in partitions {
+            shares[lane_of(partition, self.events.len())].push(partition);
+        }
+        self.events.iter().zip(shares)
     }
 
     /// Tells once that Kafka is away and why, and that it is back.
@@ -98,9 +144,8 @@ impl Member {
     }
 
     fn assigned(&self, consumer: &BaseConsumer<Self>, partitions: Vec<i32>) -> KafkaResult<()> {
-        self.partitions().extend(partitions.iter().map(|partition| (*partition, None)));
         consumer.incremental_assign(&TopicPartitionList::new())?;
-        let _ = self.events.send(Event::Assigned(partitions));
+        self.tell_assigned(partitions);
         Ok(())
     }
 
@@ -111,11 +156,7 @@ impl Member {
                 positioned.push(*partition);
             }
         }
-        let (done, wait) = std_mpsc::channel();
-        if self.events.send(Event::Revoked { partitions, done }).is_ok() {
-            // Ends at once when the worker is gone.
-            let _ = wait.recv_timeout(REVOKE_WAIT);
-        }
+        self.tell_revoked(partitions);
         consumer.incremental_unassign(&self.list(positioned))
     }
 }
@@ -131,7 +172,7 @@ impl ClientContext for Member {
         match code {
             // `auto.offset.reset=error` turns an offset that isn't there into the second of these.
             Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => self.fail(
-                format!(
+                &format!(
                     "topic {} does not hold the offset at which the projection stands: it was \
                      truncated or recreated ({reason})",
                     self.topic
@@ -139,7 +180,7 @@ impl ClientContext for Member {
                 "restore the topic, or let a fresh database be filled from the topic as it is now",
             ),
             Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => self.fail(
-                format!("the Kafka client failed for good: {reason}"),
+                &format!("the Kafka client failed for good: {reason}"),
                 "start it again; two instances with the same KAFKA_GROUP_INSTANCE_ID fence each \
                  other",
             ),
@@ -158,15 +199,17 @@ impl ClientContext for Member {
         self.tell(connected);
         let in_group = statistics.cgrp.is_some_and(|group| group.join_state == "steady");
         let ours = self.partitions();
-        let ends = statistics
-            .topics
-            .get(&self.topic)
-            .into_iter()
-            .flat_map(|topic| topic.partitions.values())
-            .filter(|partition| partition.hi_offset >= 0 && ours.contains_key(&partition.partition))
-            .map(|partition| (partition.partition, partition.hi_offset))
-            .collect();
-        let _ = self.events.send(Event::Statistics(Statistics { connected, in_group, ends }));
+        let mut ends = vec![Vec::new(); self.events.len()];
+        let topic = statistics.topics.get(&self.topic);
+        for partition in topic.into_iter().flat_map(|topic| topic.partitions.values()) {
+            if partition.hi_offset >= 0 && ours.contains_key(&partition.partition) {
+                let lane = lane_of(partition.partition, ends.len());
+                ends[lane].push((partition.partition, partition.hi_offset));
+            }
+        }
+        for (lane, ends) in self.events.iter().zip(ends) {
+            let _ = lane.send(Event::Statistics(Statistics { connected, in_group, ends }));
+        }
     }
 }
 
@@ -186,7 +229,7 @@ impl ConsumerContext for Member {
             _ => self.revoked(consumer, partitions),
         };
         if let Err(error) = result {
-            self.fail(format!("a rebalance failed: {error}"), "start it again");
+            self.fail(&format!("a rebalance failed: {error}"), "start it again");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! - `member`: the group's callbacks;
 //! - `admin`: topics;
 //! - `inspect`, `group`: what `status` and `doctor` look at;
+//! - `log`: how far the log reaches, and what a part of it is about;
 //! - `producer`: the export of dead letters.
 
 pub mod admin;
@@ -12,12 +13,37 @@ pub mod client;
 pub mod consumer;
 pub mod group;
 pub mod inspect;
+pub mod log;
 mod member;
 pub mod producer;
 
 use std::sync::mpsc;
 
-/// What the poll thread tells the worker, besides records.
+/// How a source comes by its partitions.
+#[derive(Debug, Clone)]
+pub enum Membership {
+    /// By membership of this consumer group.
+    Group(String),
+    /// All of so many are its own; no group is asked, and none is told how far they are read.
+    Alone(u32),
+}
+
+impl Membership {
+    fn group(&self) -> &str {
+        match self {
+            Self::Group(name) => name,
+            // librdkafka wants a name before it assigns partitions; nothing is done under it.
+            Self::Alone(_) => "leads-rebuild",
+        }
+    }
+}
+
+/// The lane of a partition, one of `lanes`.
+pub fn lane_of(partition: i32, lanes: usize) -> usize {
+    usize::try_from(partition).unwrap_or(0) % lanes.max(1)
+}
+
+/// What the poll thread tells a worker, besides records.
 #[derive(Debug)]
 pub enum Event {
     /// The group gave us these partitions. Nothing is read from them until they are positioned.
@@ -70,6 +96,6 @@ pub enum Command {
     Position(Vec<Position>),
     /// Tell the group how far the partitions are projected; for lag tools only.
     Commit(Vec<(i32, i64)>),
-    /// Commit, leave the group and end.
+    /// This lane has ended. After the last one: commit, leave the group and end.
     Close(Vec<(i32, i64)>),
 }

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Error};
 
 use crate::config::Database;
-use crate::failure::{Failure, Halt, classify};
+use crate::failure::{Failure, Halt, classify, describe};
 
 /// How long PostgreSQL may take to let us in.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub fn explain(error: &Error) -> Halt {
         Failure::Retry { error, .. } | Failure::Data { error } => {
             Halt::new(error, "leads-consumer doctor")
         }
-        Failure::Fenced => Halt::new("fenced", "leads-consumer doctor"),
+        Failure::Fenced | Failure::Again => Halt::new(describe(error), "leads-consumer doctor"),
     }
 }
 

@@ -3,22 +3,25 @@
 mod rows;
 mod session;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::future::join3;
-use leads_shared::{Event, Timestamp};
+use leads_shared::{Event, Payload, Timestamp};
 use postgres_openssl::MakeTlsConnector;
 use tokio_postgres::{Client, Config, Row};
 use uuid::Uuid;
 
-use crate::failure::{Failure, Halt};
+use crate::failure::{Failure, Halt, LEAD_IS_THERE};
 use crate::projection::fold::{Folded, fold};
 use crate::projection::{Key, Known, Rejection, Tally};
 use crate::record::Record;
 use session::{At, Session};
 pub(crate) use session::{counts_table, leads_table};
 
+/// A creation that is there already is rare: a batch is inserted without a look, and PostgreSQL says
+/// when one is. Where one is, others follow; so long each batch looks first.
+const CAREFUL_BATCHES: u32 = 100;
 /// How long a ROLLBACK may take before the connection is given up instead.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(2);
 
@@ -97,6 +100,8 @@ pub struct Store {
     session: Option<Session>,
     /// Set while a transaction may be open: a future of ours that is dropped leaves it so.
     open: bool,
+    /// So many batches look whether their new leads are there before they insert them.
+    careful: u32,
 }
 
 impl Store {
@@ -113,6 +118,7 @@ impl Store {
             target,
             session: None,
             open: false,
+            careful: 0,
         }
     }
 
@@ -220,10 +226,21 @@ impl Store {
         // A statement may fail to be prepared as well, without a transaction being open.
         self.open = true;
         let result = async {
+            let careful = self.careful > 0;
             let session = self.session().await?.at(batch.generation).await?;
-            transaction(session, &topic, batch).await
+            transaction(session, &topic, batch, careful).await
         };
-        let result = result.await;
+        let result = match result.await {
+            // Carefully, it is another writer's: then one waits as for any other conflict.
+            Err(Failure::Retry { cause: LEAD_IS_THERE, .. }) if self.careful == 0 => {
+                self.careful = CAREFUL_BATCHES;
+                Err(Failure::Again)
+            }
+            result => {
+                self.careful = self.careful.saturating_sub(1);
+                result
+            }
+        };
         if result.is_ok() {
             self.open = false;
         } else {
@@ -261,11 +278,14 @@ impl Store {
 
 /// Statements that need no answer of each other go out together: three round trips for leads that
 /// are new, however many there are.
-async fn transaction(session: At<'_>, topic: &str, batch: Batch<'_>) -> Result<Applied, Failure> {
+async fn transaction(
+    session: At<'_>,
+    topic: &str,
+    batch: Batch<'_>,
+    careful: bool,
+) -> Result<Applied, Failure> {
     let Batch { generation: _, advances, records, events, rejected } = batch;
-    let mut keys: Vec<Key> = events.iter().map(|(_, event)| key_of(event)).collect();
-    keys.sort_unstable();
-    keys.dedup();
+    let keys = keys_to_read(&events, careful);
     let (begun, moved, known) = join3(
         session.client.batch_execute("BEGIN"),
         move_offsets(session, topic, &advances),
@@ -302,6 +322,26 @@ pub(crate) async fn live_generation(client: &Client) -> Result<i32, Failure> {
     }
 }
 
+/// The leads that the fold has to know: those that are updated without being created in the same
+/// batch, or all of them. Sorted.
+fn keys_to_read(events: &[(usize, Event<'_>)], all: bool) -> Vec<Key> {
+    let mut created = HashSet::new();
+    let mut keys: Vec<Key> = Vec::new();
+    for (_, event) in events {
+        let key = key_of(event);
+        match event.payload {
+            Payload::LeadCreated { .. } if !all => {
+                created.insert(key);
+            }
+            Payload::LeadUpdated { .. } if created.contains(&key) => {}
+            Payload::LeadCreated { .. } | Payload::LeadUpdated { .. } => keys.push(key),
+        }
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
 fn key_of(event: &Event<'_>) -> Key {
     Key { workspace_id: event.workspace_id, id: event.lead_id }
 }
@@ -323,6 +363,9 @@ async fn move_offsets(session: At<'_>, topic: &str, advances: &[Advance]) -> Res
 
 /// What is known of the leads that are there already.
 async fn read_known(session: At<'_>, keys: &[Key]) -> Result<HashMap<Key, Known>, Failure> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
     let workspaces: Vec<Uuid> = keys.iter().map(|key| key.workspace_id).collect();
     let ids: Vec<Uuid> = keys.iter().map(|key| key.id).collect();
     let rows = session.client.query(&session.statements.read_known, &[&workspaces, &ids]).await?;

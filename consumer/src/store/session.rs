@@ -11,6 +11,8 @@ use crate::failure::Failure;
 /// array until the table's first ANALYZE, and that can be the whole of a first drain away. And a
 /// plan kept from when the table was empty, where all indexes look alike, may read a whole workspace
 /// through the wrong one: each batch is planned by the table's present size.
+/// A commit does not wait for the disk: after a crash of PostgreSQL rows and offsets are back at the
+/// same older moment, and the log brings what came after.
 /// Settings that this version of PostgreSQL does not know are passed over.
 const SETTINGS: &str = "
     SELECT set_config(known.name, wanted.value, false)
@@ -20,6 +22,7 @@ const SETTINGS: &str = "
         ('transaction_timeout', '30s'),
         ('lock_timeout', '5s'),
         ('client_connection_check_interval', '1s'),
+        ('synchronous_commit', 'off'),
         ('plan_cache_mode', 'force_custom_plan'),
         ('enable_seqscan', 'off'),
         ('enable_hashjoin', 'off'),

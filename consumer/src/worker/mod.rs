@@ -1,9 +1,10 @@
-//! The loop: assigned, revoked, records, error.
+//! The loop of one lane: assigned, revoked, records, error.
 //!
 //! Records wait in chunks until a batch of them is committed; a batch that fails is built again
 //! from the same chunks, so that a retry, a bisection and a rebalance in between are the same case.
 
 mod batch;
+pub mod lanes;
 mod partitions;
 
 use std::collections::VecDeque;
@@ -13,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::failure::{Failure, Halt};
-use crate::health::Health;
+use crate::health::{Health, LaneHealth};
 use crate::projection::{Reason, Rejection};
 use crate::record::Chunk;
 use crate::source::consumer::Source;
@@ -21,6 +22,7 @@ use crate::source::{Command, Event};
 use crate::store::{Applied, Store};
 use crate::telemetry;
 use batch::{Built, Cursor};
+use lanes::Progress;
 use partitions::Partitions;
 
 /// A transaction that a rebalance or a shutdown waits for may take this long, then it is abandoned.
@@ -38,15 +40,27 @@ pub struct Limits {
     pub bytes: usize,
 }
 
-/// The projection at work.
+/// What the lanes of a projection have in common.
+#[derive(Clone, Copy)]
+pub struct Shared<'a> {
+    /// What the probes tell.
+    pub health: &'a Health,
+    /// Told when records were set aside.
+    pub dead_letters: &'a Notify,
+    /// How far each partition is.
+    pub progress: &'a Progress,
+    /// How large a batch may be.
+    pub limits: Limits,
+    /// Partitions of the topic.
+    pub partition_count: u32,
+}
+
+/// One lane of the projection at work: some of the partitions, one transaction at a time.
 pub struct Worker<'a> {
     source: Source,
     store: Store,
-    health: &'a Health,
-    /// Told when records were set aside.
-    dead_letters: &'a Notify,
-    limits: Limits,
-    partition_count: u32,
+    shared: Shared<'a>,
+    health: &'a LaneHealth,
     partitions: Partitions,
     pending: VecDeque<Chunk>,
     cursor: Cursor,
@@ -85,22 +99,13 @@ fn jitter() -> f64 {
 }
 
 impl<'a> Worker<'a> {
-    /// A worker for a topic of `partition_count` partitions.
-    pub fn new(
-        source: Source,
-        store: Store,
-        health: &'a Health,
-        dead_letters: &'a Notify,
-        limits: Limits,
-        partition_count: u32,
-    ) -> Self {
+    /// A worker for the partitions that `source` brings.
+    pub fn new(source: Source, store: Store, shared: Shared<'a>, health: &'a LaneHealth) -> Self {
         Self {
             source,
             store,
+            shared,
             health,
-            dead_letters,
-            limits,
-            partition_count,
             partitions: Partitions::default(),
             pending: VecDeque::new(),
             cursor: Cursor::default(),
@@ -117,7 +122,7 @@ impl<'a> Worker<'a> {
     /// The projection must not go on by itself.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Halt> {
         let result = self.work(&mut stop).await;
-        self.health.set_stopping();
+        self.shared.health.set_stopping();
         self.source.send(Command::Close(self.partitions.committed()));
         result
     }
@@ -149,7 +154,7 @@ impl<'a> Worker<'a> {
 
     /// Until something happens that there is something to do about.
     async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Halt> {
-        let room = self.pending_bytes() < self.limits.bytes;
+        let room = self.pending_bytes() < self.shared.limits.bytes;
         let retry_at = self.retry.at.filter(|at| *at > Instant::now());
         let again = tokio::time::sleep_until(retry_at.unwrap_or_else(Instant::now));
         tokio::select! {
@@ -177,24 +182,28 @@ impl<'a> Worker<'a> {
     fn on_event(&mut self, event: Event) -> Result<(), Halt> {
         match event {
             Event::Assigned(partitions) => {
-                metrics::counter!(telemetry::REBALANCES).increment(1);
-                tracing::info!(?partitions, "partitions assigned");
+                if !partitions.is_empty() {
+                    metrics::counter!(telemetry::REBALANCES).increment(1);
+                    tracing::info!(?partitions, "partitions assigned");
+                }
                 self.partitions.assign(&partitions);
-                self.health.set_in_group(true);
-                self.health.set_kafka(true);
+                self.shared.health.set_in_group(true);
+                self.shared.health.set_kafka(true);
             }
             Event::Revoked { partitions, done } => {
-                metrics::counter!(telemetry::REBALANCES).increment(1);
-                tracing::info!(?partitions, "partitions revoked");
+                if !partitions.is_empty() {
+                    metrics::counter!(telemetry::REBALANCES).increment(1);
+                    tracing::info!(?partitions, "partitions revoked");
+                }
                 self.partitions.revoke(&partitions);
                 self.forget_search();
                 // The poll thread may have stopped waiting.
                 let _ = done.send(());
             }
             Event::Statistics(statistics) => {
-                self.health.set_kafka(statistics.connected);
+                self.shared.health.set_kafka(statistics.connected);
                 if statistics.in_group {
-                    self.health.set_in_group(true);
+                    self.shared.health.set_in_group(true);
                 }
                 let oldest = batch::oldest_pending(&self.pending, self.cursor);
                 self.partitions.report_lag(&statistics.ends, &oldest);
@@ -219,10 +228,13 @@ impl<'a> Worker<'a> {
     /// Asks PostgreSQL where to read the partitions from that have no position.
     async fn position(&mut self) -> Result<(), Halt> {
         let wanted = self.partitions.unpositioned();
-        match self.store.positions(self.partition_count, &wanted).await {
+        match self.store.positions(self.shared.partition_count, &wanted).await {
             Ok(found) => {
                 self.recovered();
                 let positions = self.partitions.position(&found);
+                for it in &found.partitions {
+                    self.shared.progress.set(it.partition, it.next_offset);
+                }
                 let offsets: Vec<_> =
                     found.partitions.iter().map(|it| (it.partition, it.next_offset)).collect();
                 tracing::info!(?offsets, generation = found.generation, "partitions positioned");
@@ -241,16 +253,16 @@ impl<'a> Worker<'a> {
         let limits = Limits {
             records: match self.suspects {
                 Some(suspects) => suspects.div_ceil(2),
-                None => self.limits.records,
+                None => self.shared.limits.records,
             },
-            ..self.limits
+            ..self.shared.limits
         };
         let built = batch::build(
             &self.pending,
             self.cursor,
             &mut self.partitions,
             limits,
-            self.partition_count,
+            self.shared.partition_count,
             self.refused.as_ref(),
         )?;
         let Built { batch, end, bytes } = built;
@@ -266,6 +278,9 @@ impl<'a> Worker<'a> {
         match result {
             Some(Ok(applied)) => {
                 self.partitions.advance(&advances);
+                for advance in &advances {
+                    self.shared.progress.set(advance.partition, advance.to);
+                }
                 self.move_on(end);
                 self.recovered();
                 self.search_on(records);
@@ -290,7 +305,7 @@ impl<'a> Worker<'a> {
     fn gather(&mut self) {
         let mut records: usize = self.pending.iter().map(Chunk::len).sum();
         let mut bytes = self.pending_bytes();
-        while records < self.limits.records && bytes < self.limits.bytes {
+        while records < self.shared.limits.records && bytes < self.shared.limits.bytes {
             let Some(chunk) = self.source.records.try_next() else { break };
             records += chunk.len();
             bytes += chunk.size();
@@ -319,7 +334,7 @@ impl<'a> Worker<'a> {
             tracing::warn!(reason = reason.name(), error, "a record was set aside");
         }
         if !applied.rejected.is_empty() {
-            self.dead_letters.notify_one();
+            self.shared.dead_letters.notify_one();
         }
     }
 
@@ -336,6 +351,8 @@ impl<'a> Worker<'a> {
                 self.retry.at = Some(Instant::now() + FIRST_BACKOFF.mul_f64(jitter()));
                 Ok(())
             }
+            // The same batch at once, looked at more closely.
+            Failure::Again => Ok(()),
             Failure::Retry { cause, error } => {
                 metrics::counter!(telemetry::RETRIES, "cause" => cause).increment(1);
                 if self.retry.at.is_none() {

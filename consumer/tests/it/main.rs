@@ -11,6 +11,7 @@ mod model;
 mod outage;
 mod poison;
 mod projection;
+mod rebuild;
 mod recreated;
 mod shutdown;
 mod status;

@@ -204,11 +204,12 @@ pub(crate) async fn produce(system: &System, facts: &[Fact]) -> Vec<Position> {
     positions
 }
 
-/// Waits until everything in the log is projected.
+/// Waits until everything in the log is projected into the live generation.
 pub(crate) async fn projected(system: &System, records: usize) {
     let wanted = i64::try_from(records).unwrap();
     eventually(leads_testkit::DEADLINE, "everything is projected", async || {
-        let sum = "SELECT COALESCE(sum(next_offset), 0)::bigint FROM projection_offset";
+        let sum = "SELECT COALESCE(sum(next_offset), 0)::bigint FROM projection_offset
+            JOIN projection_generation USING (generation) WHERE state = 'live'";
         let found = system.number(sum).await;
         if found == wanted { Ok(()) } else { Err(format!("{found} of {wanted}")) }
     })
