@@ -175,7 +175,8 @@ impl Inspector {
             let away = self.client.context().worst();
             let for_good = away.as_ref().is_some_and(|away| away.obstacle <= Obstacle::Name);
             if for_good || Instant::now() >= end {
-                let silent = || Away { obstacle: Obstacle::Silence, cause: words(&error) };
+                let cause = || format!("no answer ({})", words(&error));
+                let silent = || Away { obstacle: Obstacle::Silence, cause: cause() };
                 return Err(away.unwrap_or_else(silent));
             }
         }
