@@ -37,6 +37,12 @@ pub enum Command {
     Migrate(DatabaseArgs),
     /// Create the topics, or check those that are there. Never changes an existing topic.
     Topics(TopicsArgs),
+    /// Tell how the projection stands: lag, rate, generations, dead letters, consumers. Exit code 0
+    /// when healthy; 1 when something is wrong, which the last lines name with the next command.
+    Status(StatusArgs),
+    /// Check everything that can be wrong, and tell what to do about it. Changes nothing, and takes
+    /// about fifteen seconds at most. Exit code 0 without failures; 1 with.
+    Doctor(DoctorArgs),
     /// Build the read model anew from the log, beside the one that serves, and swap it in.
     ///
     /// Reads, posts and the live projection go on. Interrupted, it goes on where it was. The
@@ -199,6 +205,50 @@ pub struct DlqArgs {
     #[arg(long, env = "LEADS_TOPIC", default_value = topic::EVENTS)]
     pub leads_topic: String,
     /// For scripts: a JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Settings of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// How to reach Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// How to reach PostgreSQL.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The group whose members share the partitions.
+    #[arg(long, env = "CONSUMER_GROUP", default_value = "leads-projection")]
+    pub consumer_group: String,
+    /// A record may wait so long to be projected; longer is a problem.
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    pub max_lag: Duration,
+    /// One JSON object on a line.
+    #[arg(long)]
+    pub json: bool,
+    /// Look again and again, so many seconds after the last time, until stopped.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub watch: Option<u64>,
+}
+
+/// Settings of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// How to reach Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// How to reach PostgreSQL.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The group whose members share the partitions.
+    #[arg(long, env = "CONSUMER_GROUP", default_value = "leads-projection")]
+    pub consumer_group: String,
+    /// The topic of API keys.
+    #[arg(long, env = "LEADS_ACCESS_TOPIC", default_value = topic::ACCESS)]
+    pub leads_access_topic: String,
+    /// One JSON object on a line.
     #[arg(long)]
     pub json: bool,
 }

@@ -8,6 +8,7 @@ use postgres_openssl::MakeTlsConnector;
 
 use crate::cli::{DatabaseArgs, KafkaArgs, RebuildArgs, RunArgs};
 use crate::source::client::Kafka;
+use crate::status;
 use crate::worker::Limits;
 
 /// Settings that can't be worked with: all that is wrong, a line each, with the fix.
@@ -160,6 +161,29 @@ pub fn topic_name(name: &str) -> Result<(), String> {
     } else {
         Err("a topic's name is 1 to 245 characters of A-Z a-z 0-9 . _ -".to_owned())
     }
+}
+
+/// Checks what `status` and `doctor` look at, given the environment.
+///
+/// # Errors
+/// A line for each setting that is wrong.
+pub fn inspected(
+    kafka_args: &KafkaArgs,
+    database_args: &DatabaseArgs,
+    consumer_group: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<status::Settings, ConfigError> {
+    let mut wrong = Vec::new();
+    let kafka = kafka(kafka_args, environment).map_err(|error| wrong.extend(error.0));
+    let database = database(database_args).map_err(|error| wrong.extend(error.0));
+    if consumer_group.is_empty() {
+        wrong.push("CONSUMER_GROUP: expected a name".to_owned());
+    }
+    let (Ok(kafka), Ok(database), true) = (kafka, database, wrong.is_empty()) else {
+        return Err(ConfigError(wrong));
+    };
+    let (topic, group) = (kafka_args.leads_topic.clone(), consumer_group.to_owned());
+    Ok(status::Settings { kafka, topic, group, database })
 }
 
 impl RunConfig {

@@ -1,18 +1,21 @@
 //! Wires the commands to the process: arguments, signals, exit codes.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use leads_consumer::cli::{
-    Cli, Command, DatabaseArgs, DlqCommand, RebuildAction, RebuildArgs, TopicsArgs,
+    Cli, Command, DatabaseArgs, DlqCommand, DoctorArgs, RebuildAction, RebuildArgs, StatusArgs,
+    TopicsArgs,
 };
 use leads_consumer::config::{self, ConfigError, RebuildConfig, RunConfig};
 use leads_consumer::dlq::{self, DlqError};
+use leads_consumer::doctor::Trouble;
 use leads_consumer::rebuild::{Rebuild, RebuildError};
 use leads_consumer::run::{self, RunError};
 use leads_consumer::source::admin::{Admin, AdminError};
-use leads_consumer::{migrate, telemetry, topics};
+use leads_consumer::{doctor, migrate, status, telemetry, topics};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -50,6 +53,8 @@ async fn main() -> ExitCode {
         }
         Command::Migrate(args) => migrate(&args).await,
         Command::Topics(args) => topics(&args).await,
+        Command::Status(args) => Box::pin(status(&args)).await,
+        Command::Doctor(args) => Box::pin(doctor(&args)).await,
         Command::Rebuild(args) => {
             telemetry::start_command_logs(&log_level);
             Box::pin(rebuild(&args)).await
@@ -139,6 +144,39 @@ async fn topics(args: &TopicsArgs) -> Result<(), Exit> {
     match wrong {
         0 => Ok(()),
         _ => Err(Exit::Failed(format!("{wrong} settings would break a promise"))),
+    }
+}
+
+async fn status(args: &StatusArgs) -> Result<(), Exit> {
+    let StatusArgs { kafka, database, consumer_group, max_lag, json, watch } = args;
+    let settings = config::inspected(kafka, database, consumer_group, std::env::vars())?;
+    // A file that isn't there is found when a client is made. Closing it could take long.
+    let _client = Admin::new(&settings.kafka).map_err(|error| explain(&error))?;
+    let show = status::Show { json: *json, watch: watch.map(Duration::from_secs) };
+    shown(status::show(&settings, *max_lag, show).await)
+}
+
+async fn doctor(args: &DoctorArgs) -> Result<(), Exit> {
+    let DoctorArgs { kafka, database, consumer_group, leads_access_topic, json } = args;
+    if let Err(why) = config::topic_name(leads_access_topic) {
+        return Err(Exit::Config(format!("LEADS_ACCESS_TOPIC: {why}")));
+    }
+    let settings = config::inspected(kafka, database, consumer_group, std::env::vars())?;
+    let result = doctor::show(&settings, leads_access_topic, *json).await;
+    shown(match result {
+        Ok(ok) => Ok(ok),
+        Err(Trouble::Output(error)) => Err(error),
+        Err(Trouble::Settings(error)) => return Err(explain(&error)),
+    })
+}
+
+/// What was found is on stdout already. Nobody being there to read it is not our failure.
+fn shown(result: io::Result<bool>) -> Result<(), Exit> {
+    match result {
+        // At once: the runtime would wait for a name server that hangs.
+        Ok(well) => std::process::exit(i32::from(!well)),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Exit::Failed(format!("stdout: {error}"))),
     }
 }
 

@@ -74,7 +74,7 @@ pub fn known() -> i32 {
 }
 
 /// The database's schema version; 0 when it has none.
-async fn version(client: &tokio_postgres::Client) -> Result<i32, tokio_postgres::Error> {
+pub(crate) async fn version(client: &tokio_postgres::Client) -> Result<i32, tokio_postgres::Error> {
     let exists = client.query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[]);
     if !exists.await?.try_get::<_, bool>(0)? {
         return Ok(0);

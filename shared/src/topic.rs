@@ -49,9 +49,7 @@ pub enum Wanted {
 
 /// A setting that would break a promise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "topic {topic}: {setting} is {found}, must be {wanted}: {why}. Fix: kafka-configs.sh --bootstrap-server $KAFKA_BROKERS --alter --entity-type topics --entity-name {topic} --add-config {setting}={fix}"
-)]
+#[error("topic {topic}: {}. Fix: {}", self.problem(), mend(topic, std::slice::from_ref(self)))]
 pub struct Violation {
     /// The topic's name.
     pub topic: String,
@@ -65,6 +63,25 @@ pub struct Violation {
     pub why: &'static str,
     /// The value to set.
     pub fix: String,
+}
+
+impl Violation {
+    /// What it is, what it must be and why, without the topic.
+    pub fn problem(&self) -> String {
+        let Self { setting, found, wanted, why, .. } = self;
+        format!("{setting} is {found}, must be {wanted}: {why}")
+    }
+}
+
+/// The command that mends settings of a topic.
+pub fn mend(topic: &str, violations: &[Violation]) -> String {
+    let settings: Vec<_> =
+        violations.iter().map(|it| format!("{}={}", it.setting, it.fix)).collect();
+    format!(
+        "kafka-configs.sh --bootstrap-server $KAFKA_BROKERS --alter --entity-type topics \
+         --entity-name {topic} --add-config {}",
+        settings.join(",")
+    )
 }
 
 const NO_LOSS: &str = "the log is the truth, and history would be lost";

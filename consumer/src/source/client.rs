@@ -83,6 +83,27 @@ impl ClientContext for Logged {
 
 impl rdkafka::consumer::ConsumerContext for Logged {}
 
+/// What of a connection failed, if that is what librdkafka speaks of.
+pub(super) fn connection_trouble(error: &KafkaError, reason: &str) -> Option<RDKafkaErrorCode> {
+    match error.rdkafka_error_code()? {
+        // A refused certificate comes as either, by where the handshake is found to be broken.
+        RDKafkaErrorCode::BrokerTransportFailure if reason.contains("SSL routines") => {
+            Some(RDKafkaErrorCode::SSL)
+        }
+        code @ (RDKafkaErrorCode::SSL
+        | RDKafkaErrorCode::Authentication
+        | RDKafkaErrorCode::Resolve
+        | RDKafkaErrorCode::BrokerTransportFailure
+        | RDKafkaErrorCode::OperationTimedOut) => Some(code),
+        _ => None,
+    }
+}
+
+/// librdkafka's words without how long it took.
+pub(super) fn in_short(reason: &str) -> &str {
+    reason.split_once(" (after ").map_or(reason, |(reason, _)| reason)
+}
+
 /// Why no broker can be used: the first words for each kind of cause, so that they stay the same
 /// from try to try and from broker to broker.
 #[derive(Debug, Default)]
@@ -95,25 +116,10 @@ impl Trouble {
 
     /// Takes note of what librdkafka said, if it is about a connection.
     pub(super) fn note(&self, error: &KafkaError, reason: &str) {
-        let code = match error.rdkafka_error_code() {
-            // A refused certificate comes as either, by where the handshake is found to be broken.
-            Some(RDKafkaErrorCode::BrokerTransportFailure) if reason.contains("SSL routines") => {
-                RDKafkaErrorCode::SSL
-            }
-            Some(
-                code @ (RDKafkaErrorCode::SSL
-                | RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::Resolve
-                | RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::OperationTimedOut),
-            ) => code,
-            _ => return,
-        };
+        let Some(code) = connection_trouble(error, reason) else { return };
         let mut noted = self.locked();
         if noted.as_ref().is_none_or(|(known, _)| *known != code) {
-            // What follows is how long it took.
-            let reason = reason.split_once(" (after ").map_or(reason, |(reason, _)| reason);
-            *noted = Some((code, reason.to_owned()));
+            *noted = Some((code, in_short(reason).to_owned()));
         }
     }
 

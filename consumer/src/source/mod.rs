@@ -4,12 +4,15 @@
 //! - `consumer`: the poll thread: positions, records, hand-over to the worker;
 //! - `member`: the group's callbacks;
 //! - `admin`: topics;
+//! - `inspect`, `group`: what `status` and `doctor` look at;
 //! - `log`: how far the log reaches, and what a part of it is about;
 //! - `producer`: the export of dead letters.
 
 pub mod admin;
 pub mod client;
 pub mod consumer;
+pub mod group;
+pub mod inspect;
 pub mod log;
 mod member;
 pub mod producer;
