@@ -30,9 +30,8 @@ ALTER TABLE dead_letters DROP CONSTRAINT dead_letters_pkey;
 ALTER TABLE dead_letters ADD PRIMARY KEY (generation, topic, partition, "offset");
 -- Whether later events of the lead are parked behind this one.
 ALTER TABLE dead_letters ADD COLUMN holds_lead boolean NOT NULL DEFAULT false;
+-- Those that are there held nothing: what came behind them is projected.
 ALTER TABLE dead_letters ALTER COLUMN holds_lead DROP DEFAULT;
-UPDATE dead_letters SET holds_lead = lead_id IS NOT NULL
-WHERE reason IN ('undecodable', 'unknown_type', 'unknown_version', 'refused_by_postgres');
 -- When a redrive projected it after all; null while it waits.
 ALTER TABLE dead_letters ADD COLUMN redriven_at timestamptz;
 -- What it was set aside for before, oldest first: [{"at", "reason", "error"}], one for each redrive

@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::util::Timeout;
 
 use super::client::{Kafka, Logged};
+
+/// The header that tells what the topic had no room for; `leads-consumer dlq show` has it.
+const OMITTED: &str = "dlq_omitted";
 
 /// A record to produce.
 #[derive(Debug)]
@@ -54,17 +59,37 @@ impl Producer {
         join_all(sent).await
     }
 
+    /// One that the topic has no room for goes without its value and its own headers.
     async fn send(&self, topic: &str, record: &Outgoing) -> Result<(), String> {
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (name, value) in &record.headers {
-            headers = headers.insert(Header { key: name, value: value.as_deref() });
+        let key = record.key.as_deref();
+        match self.try_send(topic, key, record.value.as_deref(), &record.headers).await {
+            Err(error) if error.rdkafka_error_code() == Some(Code::MessageSizeTooLarge) => {
+                let omitted = (OMITTED.to_owned(), Some(b"value, headers".to_vec()));
+                let ours = record.headers.iter().filter(|(name, _)| name.starts_with("dlq_"));
+                self.try_send(topic, key, None, ours.chain([&omitted])).await
+            }
+            result => result,
         }
-        let mut outgoing = FutureRecord::<[u8], [u8]>::to(topic).headers(headers);
-        outgoing.key = record.key.as_deref();
-        outgoing.payload = record.value.as_deref();
+        .map_err(|error| error.to_string())
+    }
+
+    async fn try_send<'h>(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl IntoIterator<Item = &'h (String, Option<Vec<u8>>)>,
+    ) -> Result<(), KafkaError> {
+        let mut owned = OwnedHeaders::new();
+        for (name, value) in headers {
+            owned = owned.insert(Header { key: name, value: value.as_deref() });
+        }
+        let mut outgoing = FutureRecord::<[u8], [u8]>::to(topic).headers(owned);
+        outgoing.key = key;
+        outgoing.payload = value;
         match self.producer.send(outgoing, Timeout::After(Duration::ZERO)).await {
             Ok(_) => Ok(()),
-            Err((error, _)) => Err(error.to_string()),
+            Err((error, _)) => Err(error),
         }
     }
 }

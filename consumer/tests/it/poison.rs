@@ -118,3 +118,26 @@ async fn what_postgres_refuses_is_found_among_a_thousand() {
     }
     drop(consumer);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_dead_letter_topic_has_no_room_for_goes_without_its_value() {
+    let system = System::new().await;
+    let small =
+        [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("max.message.bytes", "2000")];
+    system.alter_topic(&system.dead_letter_topic(), &small).await;
+    let headers = [("own", Some(b"x".as_slice()))];
+    let large = vec![b'x'; 5_000];
+    let position = system.produce(Some(b"key"), Some(&large), &headers).await;
+    let consumer = system.start_consumer().await;
+    let record = exported(&system, 1).await.remove(0);
+    let header = |name: &str| {
+        let found = record.headers.iter().find(|(known, _)| known == name);
+        found.and_then(|(_, value)| value.clone()).map(|value| String::from_utf8(value).unwrap())
+    };
+    assert_eq!((record.value.as_deref(), header("own")), (None, None));
+    assert_eq!(header("dlq_omitted").as_deref(), Some("value, headers"));
+    assert_eq!(header("dlq_offset"), Some(position.offset.to_string()));
+    let kept = "SELECT length(record_value)::bigint FROM dead_letters";
+    assert_eq!(system.number(kept).await, 5_000, "the table has it all");
+    drop(consumer);
+}
