@@ -67,6 +67,9 @@ pub struct ServeArgs {
     /// Most bytes in flight; above, 503 at once
     #[arg(long, env = "MAX_IN_FLIGHT_BYTES", default_value = "128MiB", value_parser = parse_size)]
     pub max_in_flight_bytes: usize,
+    /// Most bytes of recent answers kept for retries with an Idempotency-Key
+    #[arg(long, env = "IDEMPOTENCY_CACHE", default_value = "64MiB", value_parser = parse_size)]
+    pub idempotency_cache: usize,
     /// Connections to PostgreSQL
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub database_connections: u16,
@@ -155,6 +158,8 @@ pub struct PublishingConfig {
     pub max_in_flight_bytes: usize,
     /// Longest wait for an acknowledgement.
     pub timeout: Duration,
+    /// Most bytes of recent answers kept for retries.
+    pub idempotency_cache: usize,
 }
 
 impl ServeConfig {
@@ -210,6 +215,7 @@ impl ServeConfig {
                 max_in_flight: usize::try_from(args.max_in_flight).unwrap_or(usize::MAX),
                 max_in_flight_bytes: args.max_in_flight_bytes,
                 timeout,
+                idempotency_cache: args.idempotency_cache,
             },
         })
     }

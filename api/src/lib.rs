@@ -16,6 +16,7 @@ pub mod projection_wait;
 pub mod publisher;
 pub mod rate_limit;
 pub mod read_model;
+pub mod recent;
 pub mod routes;
 pub mod startup;
 pub mod telemetry;

@@ -25,6 +25,8 @@ pub struct Metrics {
     in_flight_bytes: Gauge,
     producer_queue: Gauge,
     conflicts: Counter,
+    replays: Counter,
+    recent_bytes: Gauge,
 }
 
 impl Metrics {
@@ -49,6 +51,8 @@ impl Metrics {
             in_flight_bytes: metrics::gauge!("leads_publish_in_flight_bytes"),
             producer_queue: metrics::gauge!("leads_producer_queue_records"),
             conflicts: metrics::counter!("leads_precondition_failed_total"),
+            replays: metrics::counter!("leads_idempotency_replayed_total"),
+            recent_bytes: metrics::gauge!("leads_idempotency_cache_bytes"),
         }))
     }
 
@@ -91,6 +95,16 @@ impl Metrics {
     /// Counts an update that came too late for the version it expected.
     pub fn precondition_failed(&self) {
         self.conflicts.increment(1);
+    }
+
+    /// Counts a retry that was answered as the first was.
+    pub fn replayed(&self) {
+        self.replays.increment(1);
+    }
+
+    /// Sets the bytes of the answers that are kept for retries.
+    pub fn recent(&self, bytes: usize) {
+        self.recent_bytes.set(gauge(bytes));
     }
 
     /// Sets what is in flight now.
@@ -142,6 +156,15 @@ fn describe() {
     describe_counter!(
         "leads_shed_total",
         "Leads refused for want of room or of a broker, by reason"
+    );
+    describe_counter!(
+        "leads_idempotency_replayed_total",
+        "Retries with an Idempotency-Key that were answered as the first was"
+    );
+    describe_gauge!(
+        "leads_idempotency_cache_bytes",
+        Unit::Bytes,
+        "Bytes of the answers that are kept for retries"
     );
     describe_counter!(
         "leads_precondition_failed_total",

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::projection_wait::ProjectionWait;
 use crate::publisher::{PublishError, Published, Publisher};
 use crate::read_model::ReadModel;
+use crate::recent::Recent;
 use crate::routes;
 
 /// How often the last use of keys is written down.
@@ -38,6 +39,8 @@ pub struct App {
     pub read_model: ReadModel,
     /// Waits for the projection.
     pub projection: Arc<ProjectionWait>,
+    /// Recent creations under an idempotency key.
+    pub recent: Arc<Recent>,
     /// The figures.
     pub metrics: Arc<Metrics>,
     /// Time limits of a request.
@@ -64,6 +67,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// For the projection to catch up.
     pub read_wait: Duration,
+    /// For the broker's acknowledgement.
+    pub publish_timeout: Duration,
 }
 
 impl App {
@@ -167,7 +172,12 @@ impl Application {
             broker: Arc::clone(&broker),
             read_model,
             projection: ProjectionWait::new(),
-            limits: Limits { body_timeout: http.body_timeout, read_wait: http.read_wait },
+            recent: Recent::new(publishing.idempotency_cache),
+            limits: Limits {
+                body_timeout: http.body_timeout,
+                read_wait: http.read_wait,
+                publish_timeout: publishing.timeout,
+            },
             publisher: Publisher::new(
                 broker,
                 events_topic,
@@ -334,6 +344,7 @@ async fn keep_up(app: &App) {
     loop {
         ticks.tick().await;
         app.publisher.report();
+        app.metrics.recent(app.recent.bytes());
         app.metrics.upkeep();
     }
 }

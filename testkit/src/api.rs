@@ -91,6 +91,20 @@ impl Api {
         self.send(request.header("idempotency-key", idempotency_key)).await
     }
 
+    /// The same, for an answer that may not come.
+    ///
+    /// # Errors
+    /// When the connection ends without an answer.
+    pub async fn try_post_lead_once(
+        &self,
+        key: &Key,
+        idempotency_key: &str,
+        body: &str,
+    ) -> Result<Response, reqwest::Error> {
+        let request = self.json(Method::POST, "/api/v1/leads", key, body);
+        self.try_send(request.header("idempotency-key", idempotency_key)).await
+    }
+
     /// GET of one lead.
     pub async fn get_lead(&self, key: &Key, id: &str) -> Response {
         self.get(key, &format!("/api/v1/leads/{id}")).await

@@ -1,5 +1,6 @@
 //! Bodies of POST and PATCH, turned into values that are valid because they exist.
 
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use leads_shared::{Changes, Json, Lead, Text, Timestamp};
@@ -85,6 +86,36 @@ impl<'a> NewLead<'a> {
             properties: raw.take(6, object).into_option(),
             location: raw.take(7, object).into_option(),
         }
+    }
+
+    /// A digest of the content: the same for two bodies that say the same, field by field.
+    pub fn digest(&self) -> [u8; 32] {
+        let Self {
+            visitor_id,
+            identity_id,
+            session_id,
+            company_id,
+            code,
+            source,
+            properties,
+            location,
+        } = self;
+        let mut digest = Sha256::new();
+        // Each with its length, so that no two contents run together to the same bytes.
+        let mut add = |value: Option<&[u8]>| {
+            digest.update(value.map_or(u64::MAX, |value| value.len() as u64).to_be_bytes());
+            digest.update(value.unwrap_or_default());
+        };
+        for id in [visitor_id, identity_id, session_id, company_id] {
+            add(id.as_ref().map(|id| id.as_bytes().as_slice()));
+        }
+        for text in [code, source] {
+            add(text.as_ref().map(|text| text.as_str().as_bytes()));
+        }
+        for json in [properties, location] {
+            add(json.as_ref().map(|json| json.text().as_bytes()));
+        }
+        digest.finalize().into()
     }
 
     /// The lead as it is when it is taken in.

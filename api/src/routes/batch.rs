@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::time::Instant;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
@@ -16,7 +17,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::body;
-use super::create::ids;
+use super::create::{ids, reused};
 use super::guard::{self, Body, Terms};
 use crate::access::Scope;
 use crate::context::{BatchCount, Route};
@@ -26,6 +27,7 @@ use crate::domain::{
 };
 use crate::error::{ApiError, ErrorCode};
 use crate::publisher::Published;
+use crate::recent::{Begin, Stored, Ticket};
 use crate::startup::App;
 
 const BODY: Body = Body { max: MAX_BATCH_BYTES, types: &[guard::JSON, guard::LINES] };
@@ -61,10 +63,20 @@ pub(super) async fn create_batch(
 #[derive(Default)]
 struct Batch<'a> {
     events: Vec<Event<'a>>,
-    /// For each item the index of its event, or why it has none.
-    items: Vec<Result<usize, ApiError>>,
+    /// For each item what it comes to, or why it comes to nothing.
+    items: Vec<Result<Item, ApiError>>,
+    /// By event: the right to keep its answer for retries.
+    tickets: HashMap<usize, Ticket>,
     /// The events of items with an idempotency key, by their lead.
     keyed: HashMap<Uuid, (usize, NewLead<'a>)>,
+}
+
+/// What an item comes to.
+enum Item {
+    /// The event with this index.
+    Event(usize),
+    /// An earlier request took it in.
+    Stored(Taken),
 }
 
 impl<'a> Batch<'a> {
@@ -76,18 +88,18 @@ impl<'a> Batch<'a> {
         workspace_id: Uuid,
         app: &App,
     ) {
-        let index = self.event_of(item, line, key, workspace_id, app);
-        self.items.push(index);
+        let item = self.item(item, line, key, workspace_id, app);
+        self.items.push(item);
     }
 
-    fn event_of(
+    fn item(
         &mut self,
         item: &'a [u8],
         line: usize,
         key: Option<IdempotencyKey>,
         workspace_id: Uuid,
         app: &App,
-    ) -> Result<usize, ApiError> {
+    ) -> Result<Item, ApiError> {
         if item.len() > MAX_LEAD_BYTES {
             return Err(ApiError::too_large(MAX_LEAD_BYTES));
         }
@@ -98,10 +110,23 @@ impl<'a> Batch<'a> {
         if key.is_some() {
             match self.keyed.get(&lead_id) {
                 // Twice the same: one event for both.
-                Some((index, known)) if *known == new_lead => return Ok(*index),
+                Some((index, known)) if *known == new_lead => return Ok(Item::Event(*index)),
                 Some(_) => return Err(reused()),
-                None => self.keyed.insert(lead_id, (self.events.len(), new_lead.clone())),
-            };
+                None => {}
+            }
+            match app.recent.begin(lead_id, new_lead.digest(), Instant::now()) {
+                Begin::First(ticket) => {
+                    self.tickets.insert(self.events.len(), ticket);
+                }
+                Begin::Stored(Stored { lead, .. }) => {
+                    app.metrics.replayed();
+                    return Ok(Item::Stored(Taken { lead_id, lead }));
+                }
+                // The same event twice in the log has one effect.
+                Begin::UnderWay(_) => {}
+                Begin::Reused => return Err(reused()),
+            }
+            self.keyed.insert(lead_id, (self.events.len(), new_lead.clone()));
         }
         let now = Timestamp::from(Utc::now());
         let lead = new_lead.into_lead(lead_id, workspace_id, now);
@@ -112,22 +137,31 @@ impl<'a> Batch<'a> {
             lead_id,
             payload: Payload::LeadCreated { lead },
         });
-        Ok(self.events.len() - 1)
+        Ok(Item::Event(self.events.len() - 1))
     }
 
     /// What became of each item.
-    fn outcomes(self, results: Vec<Result<Published, ApiError>>) -> Vec<Result<Taken, ApiError>> {
-        let results: Vec<Result<Taken, ApiError>> = self
-            .events
-            .iter()
-            .zip(results)
-            .map(|(event, result)| {
-                let Published { encoded, .. } = result?;
+    fn outcomes(
+        mut self,
+        results: Vec<Result<Published, ApiError>>,
+    ) -> Vec<Result<Taken, ApiError>> {
+        let now = Instant::now();
+        let mut taken = Vec::with_capacity(results.len());
+        for (index, (event, result)) in self.events.iter().zip(results).enumerate() {
+            taken.push(result.map(|Published { position, encoded }| {
                 let lead = Bytes::from(encoded.value).slice(encoded.body);
-                Ok(Taken { lead_id: event.lead_id, lead })
-            })
-            .collect();
-        let outcome = |item: Result<usize, ApiError>| results[item?].clone();
+                if let Some(ticket) = self.tickets.remove(&index) {
+                    // A copy: a slice would keep the whole record.
+                    let lead = Bytes::copy_from_slice(&lead);
+                    ticket.answer(Stored { position, lead }, now);
+                }
+                Taken { lead_id: event.lead_id, lead }
+            }));
+        }
+        let outcome = |item: Result<Item, ApiError>| match item? {
+            Item::Event(index) => taken[index].clone(),
+            Item::Stored(taken) => Ok(taken),
+        };
         self.items.into_iter().map(outcome).collect()
     }
 }
@@ -148,13 +182,6 @@ fn at_line(rejection: Rejection, first: usize) -> ApiError {
         }
         other => other.into(),
     }
-}
-
-fn reused() -> ApiError {
-    ApiError::new(
-        ErrorCode::IdempotencyKeyReused,
-        "the idempotency key was used with another body; use a new key for another lead",
-    )
 }
 
 /// What the client wants to see of the leads.

@@ -191,7 +191,8 @@ struct ErrorAnswer {
         (status = 201, description = "Taken", body = LeadAnswer<'static>, headers(
             ("Location" = String, description = "Path of the lead"),
             ("ETag" = String, description = "\"1\""),
-            ("X-Lead-Position" = String, description = "<partition>:<offset> in the log"))),
+            ("X-Lead-Position" = String, description = "<partition>:<offset> in the log"),
+            ("Idempotency-Replayed" = Option<String>, description = "true: the answer of an earlier request"))),
         (status = 400, body = ErrorAnswer, description = "malformed_json, validation_failed, \
             invalid_idempotency_key, malformed_encoding, ambiguous_credentials"),
         (status = 401, body = ErrorAnswer, description = "missing_api_key, invalid_api_key"),
@@ -200,6 +201,7 @@ struct ErrorAnswer {
         (status = 408, body = ErrorAnswer, description = "request_timeout"),
         (status = 413, body = ErrorAnswer, description = "payload_too_large"),
         (status = 415, body = ErrorAnswer, description = "unsupported_media_type, unsupported_content_encoding"),
+        (status = 422, body = ErrorAnswer, description = "idempotency_key_reused"),
         (status = 429, body = ErrorAnswer, description = "rate_limit_exceeded"),
         (status = 503, body = ErrorAnswer, description = "starting, broker_unavailable, overloaded: \
             nothing was taken; publish_timeout: it may have been taken"),
