@@ -33,6 +33,9 @@ pub(crate) struct Drain {
     /// From the start of the process to its first commit, seen within 50 ms.
     pub(crate) first_commit_seconds: f64,
     pub(crate) processes: Vec<Used>,
+    /// All leads are this one's.
+    #[serde(default)]
+    pub(crate) workspace: Uuid,
 }
 
 /// `leads-consumer rebuild` of the whole log, indexes and swap included.
@@ -95,6 +98,7 @@ pub(crate) async fn drain(system: &System, events: u64, servers: &[Watched]) -> 
         per_second: rate(events, seconds),
         first_commit_seconds: first.unwrap_or_default().as_secs_f64(),
         processes,
+        workspace,
     })
 }
 

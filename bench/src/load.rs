@@ -15,6 +15,8 @@ use crate::sample;
 
 /// Different requests that are sent in turn.
 const REQUESTS: u64 = 1024;
+/// Different batches that are sent in turn.
+const BATCHES: u64 = 16;
 /// Time between two looks at the memory of the processes.
 const SAMPLE: Duration = Duration::from_millis(500);
 
@@ -23,6 +25,8 @@ const SAMPLE: Duration = Duration::from_millis(500);
 pub(crate) struct Target {
     url: Url,
     requests: Vec<Vec<u8>>,
+    /// Leads of a request.
+    leads: u64,
 }
 
 impl Target {
@@ -35,7 +39,22 @@ impl Target {
         let requests = (0..REQUESTS)
             .map(|i| url.request("POST", &url.path, &headers, Some(sample::body(i).as_bytes())))
             .collect();
-        Ok(Self { url, requests })
+        Ok(Self { url, requests, leads: 1 })
+    }
+
+    /// POSTs of batches of so many sample leads, a line each.
+    pub(crate) fn batches(url: &str, key: &str, leads: u64) -> Result<Self> {
+        let url = Url::parse(url)?;
+        let authorization = format!("Bearer {key}");
+        let headers =
+            [("content-type", "application/x-ndjson"), ("authorization", authorization.as_str())];
+        let requests = (0..BATCHES)
+            .map(|i| {
+                let lines: Vec<_> = (0..leads).map(|j| sample::body(i * leads + j)).collect();
+                url.request("POST", &url.path, &headers, Some(lines.join("\n").as_bytes()))
+            })
+            .collect();
+        Ok(Self { url, requests, leads })
     }
 }
 
@@ -56,7 +75,7 @@ pub(crate) struct HttpRun {
     pub(crate) name: String,
     pub(crate) connections: usize,
     pub(crate) seconds: f64,
-    /// Answers 2xx.
+    /// Leads of answers 2xx.
     pub(crate) acknowledged: u64,
     pub(crate) per_second: f64,
     /// Of the acknowledged ones, in µs.
@@ -136,7 +155,7 @@ pub(crate) async fn closed_loop(
     }
 
     let Recorder { latency, refused, .. } = measured;
-    let acknowledged = latency.len();
+    let acknowledged = latency.len() * target.leads;
     ensure!(
         acknowledged > 0,
         "{name}: nothing was acknowledged at {}: {refused:?}",

@@ -7,6 +7,7 @@ mod drain;
 mod freshness;
 mod http;
 mod kafka;
+mod lists;
 mod load;
 mod machine;
 mod recipe;

@@ -13,9 +13,12 @@ use crate::cpu::Watched;
 use crate::load::{HttpRun, Plan, Target, closed_loop};
 use crate::report::Results;
 use crate::service::{Service, System, binary, connect, free_address};
-use crate::{drain, freshness, kafka, machine, report};
+use crate::{drain, freshness, kafka, lists, machine, report};
 
 const CONNECTIONS: [usize; 3] = [8, 64, 512];
+/// Leads of a batch, and connections that send them.
+const BATCH: u64 = 500;
+const BATCH_CONNECTIONS: usize = 4;
 /// Leads a second at which the freshness is measured.
 const FRESHNESS_RATE: u64 = 1_000;
 
@@ -68,12 +71,19 @@ pub(crate) async fn project(options: Options) -> Result<()> {
     let key = system.create_key(Uuid::now_v7()).await?;
     let (_, freshness) = recipe.whole(&system, &key).await?;
     system.remove().await;
-    let (drain, copy, rebuild) = recipe.projection().await?;
+    let Projection { drain, lists, copy, rebuild } = recipe.projection().await?;
     let figures = serde_json::json!({
-        "freshness": freshness, "drain": drain, "rebuild": rebuild, "copy": copy
+        "freshness": freshness, "drain": drain, "lists": lists, "rebuild": rebuild, "copy": copy
     });
     println!("{}", serde_json::to_string_pretty(&figures)?);
     Ok(())
+}
+
+struct Projection {
+    drain: drain::Drain,
+    lists: Vec<lists::Listed>,
+    copy: drain::CopyRun,
+    rebuild: drain::Rebuild,
 }
 
 impl Recipe {
@@ -87,18 +97,20 @@ impl Recipe {
         Self { options, kafka, postgres }
     }
 
-    async fn projection(&self) -> Result<(drain::Drain, drain::CopyRun, drain::Rebuild)> {
+    async fn projection(&self) -> Result<Projection> {
         let Options { brokers, database_url, events, .. } = &self.options;
         say("drain");
         let system = System::create(brokers, database_url).await?;
         let servers: Vec<_> = self.kafka.iter().chain(&self.postgres).cloned().collect();
         let drain = drain::drain(&system, *events, &servers).await?;
+        say("lists");
+        let lists = lists::measure(&system, drain.workspace).await?;
         say("COPY alone");
         let copy = drain::copy_limit(&system, &servers[self.kafka.iter().len()..]).await?;
         say("rebuild");
         let rebuild = drain::rebuild(&system, *events, &servers).await?;
         system.remove().await;
-        Ok((drain, copy, rebuild))
+        Ok(Projection { drain, lists, copy, rebuild })
     }
 
     async fn measure(self) -> Result<(Results, Self)> {
@@ -116,7 +128,7 @@ impl Recipe {
         say("the whole system, and freshness");
         let (whole, freshness) = self.whole(&system, &key).await?;
         system.remove().await;
-        let (drain, copy, rebuild) = self.projection().await?;
+        let Projection { drain, lists, copy, rebuild } = self.projection().await?;
         let results = Results {
             date: machine::now(),
             machine: machine::machine(),
@@ -127,6 +139,7 @@ impl Recipe {
             whole,
             freshness,
             drain,
+            lists,
             copy,
             rebuild,
         };
@@ -165,6 +178,13 @@ impl Recipe {
             runs.push(closed_loop("POST", target, &self.plan(connections), &watched).await?);
             api.stop().await?;
         }
+        let api = system.start_api().await?;
+        let mut watched = vec![api.watched()];
+        watched.extend(self.kafka.clone());
+        let target = Target::batches(&format!("{}/batch", api.url()), key, BATCH)?;
+        let plan = self.plan(BATCH_CONNECTIONS);
+        runs.push(closed_loop("POST of 500", target, &plan, &watched).await?);
+        api.stop().await?;
         Ok(runs)
     }
 

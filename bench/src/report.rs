@@ -11,6 +11,7 @@ use crate::cpu::Used;
 use crate::drain::{CopyRun, Drain, Rebuild};
 use crate::freshness::Freshness;
 use crate::kafka::ProduceRun;
+use crate::lists::Listed;
 use crate::load::HttpRun;
 use crate::machine::{Machine, Versions};
 
@@ -30,6 +31,7 @@ pub(crate) struct Results {
     pub(crate) whole: HttpRun,
     pub(crate) freshness: Freshness,
     pub(crate) drain: Drain,
+    pub(crate) lists: Vec<Listed>,
     pub(crate) copy: CopyRun,
     pub(crate) rebuild: Rebuild,
 }
@@ -182,6 +184,7 @@ pub(crate) fn page_part(results: &Results) -> String {
         whole,
         freshness,
         drain,
+        lists,
         copy,
         rebuild,
     } = results;
@@ -227,6 +230,12 @@ pub(crate) fn page_part(results: &Results) -> String {
          included.",
         drain.bytes_a_record, drain.first_commit_seconds,
     );
+    let _ = writeln!(text, "\n### Lists of {} leads\n", count(drain.events));
+    let rows: Vec<_> = lists
+        .iter()
+        .map(|list| vec![list.filter.clone(), millis(list.p50_micros), millis(list.p99_micros)])
+        .collect();
+    text += &table(&["filter", "p50 ms", "p99 ms"], &rows);
     text
 }
 
