@@ -2,9 +2,11 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod boot;
+mod commit;
 mod crash;
 mod determinism;
 mod fencing;
+mod load;
 mod migrate;
 mod model;
 mod outage;
