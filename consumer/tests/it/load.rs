@@ -91,7 +91,7 @@ impl<'a> Load<'a> {
     }
 
     fn creations(&mut self) -> Vec<Fact> {
-        let count = self.random.random_range(1..20);
+        let count = self.random.random_range(1..50);
         let facts: Vec<Fact> = (0..count)
             .map(|i| {
                 let workspace = self.random.random_range(0..self.workspaces.len());
@@ -110,7 +110,7 @@ impl<'a> Load<'a> {
         if self.leads.is_empty() {
             return Vec::new();
         }
-        let count = self.random.random_range(1..20);
+        let count = self.random.random_range(1..50);
         let chosen: BTreeSet<usize> =
             (0..count).map(|_| self.random.random_range(0..self.leads.len())).collect();
         chosen

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod boot;
+mod chaos;
 mod commit;
 mod crash;
 mod determinism;
