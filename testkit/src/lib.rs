@@ -36,6 +36,7 @@ mod api;
 mod children;
 mod consumer;
 mod database;
+mod disk;
 mod http;
 mod keys;
 mod log;
@@ -49,6 +50,7 @@ mod wait;
 
 pub use api::Api;
 pub use consumer::Consumer;
+pub use disk::Disk;
 pub use http::Response;
 pub use keys::{Key, KeySpec};
 pub use log::{Position, Producer, Record};

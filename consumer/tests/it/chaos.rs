@@ -1,7 +1,7 @@
 //! One fault after the other under constant load, chosen at random: `CHAOS_SEED` repeats a run,
 //! `CHAOS_SECONDS` makes it longer (`make chaos`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use leads_testkit::{AtCommit, Consumer, DEADLINE, Proxy, Server, Stack, System, 
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 
-use crate::load::{Load, Written, heavy, random};
+use crate::load::{Load, Written, goes_on, heavy, random};
 use crate::rebuild::{phase, rebuild, succeeded};
 
 const SECONDS: u64 = 60;
@@ -57,24 +57,6 @@ async fn start(system: &System, proxy: &Proxy, which: usize) -> Consumer {
         env.push(("KAFKA_GROUP_INSTANCE_ID", "static"));
     }
     system.start_consumer_with(&env).await
-}
-
-/// The next offset of each partition.
-async fn offsets(system: &System) -> BTreeMap<i32, i64> {
-    let query = "SELECT partition, next_offset FROM projection_offset";
-    system.rows(query, &[]).await.iter().map(|row| (row.get(0), row.get(1))).collect()
-}
-
-/// Waits until each partition is further than it is now: nothing is stuck.
-async fn goes_on(system: &System) {
-    let before = offsets(system).await;
-    eventually(DEADLINE, "every partition goes on", async || {
-        let now = offsets(system).await;
-        let stuck: Vec<i32> =
-            before.iter().filter(|(at, was)| now[*at] <= **was).map(|(at, _)| *at).collect();
-        if stuck.is_empty() { Ok(()) } else { Err(stuck) }
-    })
-    .await;
 }
 
 impl Chaos<'_> {

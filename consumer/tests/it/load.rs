@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use leads_testkit::{Position, Producer, System};
+use leads_testkit::{DEADLINE, Position, Producer, System, eventually};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::{Value, json};
@@ -196,4 +196,22 @@ impl Written {
 pub(crate) async fn committed(system: &System) -> i64 {
     let sum = "SELECT COALESCE(sum(next_offset), 0)::bigint FROM projection_offset";
     system.number(sum).await
+}
+
+/// The next offset of each partition.
+async fn offsets(system: &System) -> BTreeMap<i32, i64> {
+    let query = "SELECT partition, next_offset FROM projection_offset";
+    system.rows(query, &[]).await.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+/// Waits until each partition is further than it is now: nothing is stuck.
+pub(crate) async fn goes_on(system: &System) {
+    let before = offsets(system).await;
+    eventually(DEADLINE, "every partition goes on", async || {
+        let now = offsets(system).await;
+        let stuck: Vec<i32> =
+            before.iter().filter(|(at, was)| now[*at] <= **was).map(|(at, _)| *at).collect();
+        if stuck.is_empty() { Ok(()) } else { Err(stuck) }
+    })
+    .await;
 }
