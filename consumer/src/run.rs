@@ -91,11 +91,7 @@ async fn project(
 }
 
 /// Waits until PostgreSQL and Kafka are there and as they must be; gives the number of partitions.
-async fn dependencies(
-    config: &RunConfig,
-    mut admin: Admin,
-    health: &Health,
-) -> Result<u32, Halt> {
+async fn dependencies(config: &RunConfig, mut admin: Admin, health: &Health) -> Result<u32, Halt> {
     let mut said = Said::default();
     loop {
         match migrate::check(&config.database).await {

@@ -2,6 +2,7 @@
 //!
 //! - `client`: settings that all clients share;
 //! - `consumer`: the poll thread: positions, records, hand-over to the worker;
+//! - `outlet`: a lane's end of the poll thread;
 //! - `member`: the group's callbacks;
 //! - `admin`: topics;
 //! - `log`: how far the log reaches, and what a part of it is about;
@@ -12,6 +13,7 @@ pub mod client;
 pub mod consumer;
 pub mod log;
 mod member;
+mod outlet;
 pub mod producer;
 
 use std::sync::mpsc;

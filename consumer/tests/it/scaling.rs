@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use leads_testkit::{Consumer, DEADLINE, System, eventually};
+use leads_testkit::{Consumer, DEADLINE, LogLine, System, eventually};
 
 use crate::load::{Load, goes_on, heavy};
 
@@ -130,4 +130,29 @@ async fn a_killed_static_member_is_back_at_work_within_seconds() {
     let ((), consumers) = tokio::join!(load.run(&done), kill);
     load.written().await.assert_projected(&system).await;
     drop(consumers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_with_one_instance_id_one_halts_and_the_other_projects() {
+    let system = System::new().await;
+    let mut load = Load::new(&system, 1);
+    let done = AtomicBool::new(false);
+    let twins = async {
+        let twins = [member(&system, Some("one")).await, member(&system, Some("one")).await];
+        let ended = eventually(DEADLINE, "one of them halts", async || {
+            twins.iter().position(|twin| twin.exit_status().is_some())
+        })
+        .await;
+        assert_eq!(twins[ended].exit_status().unwrap().code(), Some(1));
+        let halted = |line: &LogLine| line.message() == "the projection halts";
+        let line = twins[ended].wait_for_log(halted).await;
+        assert!(line.str("cure").unwrap().contains("same KAFKA_GROUP_INSTANCE_ID"), "{line:?}");
+        goes_on(&system).await;
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(twins[1 - ended].exit_status(), None);
+        twins
+    };
+    let ((), twins) = tokio::join!(load.run(&done), twins);
+    load.written().await.assert_projected(&system).await;
+    drop(twins);
 }
