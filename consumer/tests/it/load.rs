@@ -200,7 +200,8 @@ pub(crate) async fn committed(system: &System) -> i64 {
 
 /// The next offset of each partition.
 async fn offsets(system: &System) -> BTreeMap<i32, i64> {
-    let query = "SELECT partition, next_offset FROM projection_offset";
+    let query = "SELECT partition, next_offset FROM projection_offset
+        JOIN projection_generation USING (generation) WHERE state = 'live'";
     system.rows(query, &[]).await.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 

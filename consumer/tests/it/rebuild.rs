@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::model::{Fact, Model, assert_rows, produce, projected, rows};
 
-const LIVE: &str = "SELECT generation::bigint FROM projection_generation WHERE state = 'live'";
+pub(crate) const LIVE: &str =
+    "SELECT generation::bigint FROM projection_generation WHERE state = 'live'";
 
 async fn some(system: &System, leads: usize) -> Vec<Fact> {
     let created: Vec<Fact> = (0..leads)
