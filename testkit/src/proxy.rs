@@ -1,7 +1,7 @@
 //! A TCP proxy before PostgreSQL that can lose a COMMIT, or its answer, or stand still.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +16,7 @@ use crate::System;
 /// The simple query `COMMIT` as it is on the wire.
 /// Source: <https://www.postgresql.org/docs/18/protocol-message-formats.html>
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+const COPY_DATA: u8 = b'd';
 /// The server has dealt with everything, and is in no transaction.
 const IDLE: &[u8] = b"Z\0\0\0\x05I";
 /// No message of a test is larger; what is, is none.
@@ -35,6 +36,7 @@ pub enum AtCommit {
 #[derive(Debug)]
 struct Control {
     armed: Mutex<Option<AtCommit>>,
+    copy: AtomicBool,
     met: AtomicU32,
     frozen: watch::Sender<bool>,
 }
@@ -78,7 +80,8 @@ impl System {
         let url = before.replacen(&format!("@{host}:{port}/"), &format!("@{here}/"), 1);
         assert!(url != before, "DATABASE_URL has no `@HOST:PORT/`");
         let (armed, met) = (Mutex::default(), AtomicU32::default());
-        let control = Arc::new(Control { armed, met, frozen: watch::channel(false).0 });
+        let copy = AtomicBool::default();
+        let control = Arc::new(Control { armed, copy, met, frozen: watch::channel(false).0 });
         let accepting = tokio::spawn(accept(listener, server, Arc::clone(&control)));
         Proxy { url: format!("{url}?sslmode=disable"), control, accepting }
     }
@@ -93,6 +96,12 @@ impl Proxy {
     /// Sets what happens at the next COMMIT, once; in place of what was set before.
     pub fn at_commit(&self, what: AtCommit) {
         *self.control.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+    }
+
+    /// Everything stands still before the next piece of a COPY reaches the server, until
+    /// [`Proxy::thaw`].
+    pub fn freeze_in_copy(&self) {
+        self.control.copy.store(true, Ordering::Relaxed);
     }
 
     /// Takes back what [`Proxy::at_commit`] set, when no COMMIT has come since.
@@ -159,7 +168,11 @@ async fn requests(
     while let Some(message) = read(&mut client, type_length).await {
         type_length = 1;
         control.thawed().await;
-        let armed = if message == COMMIT { control.take() } else { None };
+        let armed = match message[0] {
+            COPY_DATA if control.copy.swap(false, Ordering::Relaxed) => Some(AtCommit::Freeze),
+            _ if message == COMMIT => control.take(),
+            _ => None,
+        };
         if let Some(what) = armed {
             match what {
                 AtCommit::Lost => {

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use leads_testkit::{AtCommit, DEADLINE, System, eventually};
+use leads_testkit::{AtCommit, DEADLINE, Proxy, System, eventually};
 use serde_json::json;
 
 use crate::load::{Load, goes_on};
@@ -53,8 +53,8 @@ async fn a_frozen_consumer_does_not_hold_up_its_successor_and_writes_nothing_aft
     drop(successor);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_writer_cut_off_before_its_commit_lets_go_and_both_go_on_after() {
+/// Freezes a writer's connection in its transaction: another one takes its place, then both go on.
+async fn frozen_in_its_transaction(freeze: impl Fn(&Proxy)) {
     const EVENTS: &str = "leads_projection_events_total";
     let system = System::new().await;
     let proxy = system.proxy().await;
@@ -63,8 +63,8 @@ async fn a_writer_cut_off_before_its_commit_lets_go_and_both_go_on_after() {
     let mut load = Load::new(&system, 1);
     let done = AtomicBool::new(false);
     let cut_off = async {
-        proxy.at_commit(AtCommit::Freeze);
-        eventually(DEADLINE, "it is about to commit", async || proxy.met() == 1).await;
+        freeze(&proxy);
+        eventually(DEADLINE, "it stands still", async || proxy.met() == 1).await;
         let other = system.start_consumer_with(&[("CONSUMER_GROUP", "other")]).await;
         goes_on(&system).await;
         let before = one.metric(EVENTS, "").await;
@@ -81,4 +81,14 @@ async fn a_writer_cut_off_before_its_commit_lets_go_and_both_go_on_after() {
     let facts = f64::from(u32::try_from(written.facts.len()).unwrap());
     assert!((events - facts).abs() < 0.5, "{events} of {facts} events took effect");
     assert!(one.metric("leads_projection_fenced_total", "").await > 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_cut_off_before_its_commit_lets_go_and_both_go_on_after() {
+    frozen_in_its_transaction(|proxy| proxy.at_commit(AtCommit::Freeze)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_cut_off_in_a_copy_is_ended_and_both_go_on_after() {
+    frozen_in_its_transaction(Proxy::freeze_in_copy).await;
 }
