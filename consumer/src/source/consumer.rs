@@ -309,6 +309,12 @@ impl Poller {
     }
 
     fn position(&mut self, positions: &[Position]) {
+        // A lane that still has no room pauses again, the new partitions with the others.
+        for lane in 0..self.outlets.len() {
+            if self.outlets[lane].paused {
+                self.pause(lane, false);
+            }
+        }
         let member = self.consumer.context();
         let mut leave = BTreeSet::new();
         let mut join = TopicPartitionList::new();
@@ -319,9 +325,6 @@ impl Poller {
             if epoch.replace(position.epoch).is_some() {
                 leave.insert(position.partition);
             }
-            // It comes unpaused; a lane that has no room for it pauses again.
-            let lane = lane_of(position.partition, self.outlets.len());
-            self.outlets[lane].paused = false;
             let offset = Offset::Offset(position.offset);
             if let Err(error) = join.add_partition_offset(&member.topic, position.partition, offset)
             {
@@ -333,6 +336,8 @@ impl Poller {
         } else {
             self.consumer.incremental_unassign(&member.list(leave))
         };
+        // librdkafka leaves a partition paused that was paused when it was taken away.
+        let result = result.and_then(|()| self.consumer.resume(&join));
         if let Err(error) = result.and_then(|()| self.consumer.incremental_assign(&join)) {
             member.fail(&format!("positioning partitions failed: {error}"), "start it again");
         }
