@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test bench day check
+.PHONY: help run test chaos bench day check
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -10,6 +10,10 @@ run: ## the whole system: servers, API, consumer, a demo key; Ctrl-C ends it, th
 test: ## every test, on servers of its own
 	@dev/prerequisites
 	@dev/stack exec -- cargo test --workspace --locked
+
+chaos: ## faults at random under load, for SECONDS=600; CHAOS_SEED repeats a run
+	@dev/prerequisites
+	CHAOS_SECONDS=$(or $(SECONDS),600) cargo test -p leads-consumer --locked --test it chaos:: -- --nocapture
 
 check: ## formatting, lints, shell scripts, docs
 	@dev/prerequisites

@@ -48,14 +48,14 @@ pub async fn run(config: RunConfig, stop: watch::Receiver<bool>) -> Result<(), R
     let (address, server) = probes::serve(listener, Arc::clone(&health), collected)
         .map_err(|error| RunError::Config(format!("METRICS_LISTEN: {error}")))?;
     tracing::info!(metrics = %address, "listening");
-    let result = project(&config, &admin, &health, stop).await;
+    let result = project(&config, admin, &health, stop).await;
     server.stop(false).await;
     result
 }
 
 async fn project(
     config: &RunConfig,
-    admin: &Admin,
+    admin: Admin,
     health: &Health,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
@@ -93,7 +93,7 @@ async fn project(
 }
 
 /// Waits until PostgreSQL and Kafka are there and as they must be; gives the number of partitions.
-async fn dependencies(config: &RunConfig, admin: &Admin, health: &Health) -> Result<u32, Halt> {
+async fn dependencies(config: &RunConfig, mut admin: Admin, health: &Health) -> Result<u32, Halt> {
     let mut said = Said::default();
     loop {
         match migrate::check(&config.database).await {
@@ -109,7 +109,7 @@ async fn dependencies(config: &RunConfig, admin: &Admin, health: &Health) -> Res
     health.lanes().iter().for_each(|lane| lane.set_postgres(true));
     let spec = topic::events(&config.topic, 0);
     loop {
-        match look(admin, &spec).await {
+        match look(&admin, &spec).await {
             Ok(Some((partitions, violations))) => {
                 if violations.is_empty() {
                     health.set_kafka(true);
@@ -128,6 +128,10 @@ async fn dependencies(config: &RunConfig, admin: &Admin, health: &Health) -> Res
             }
             Err(AdminError::Unavailable(error)) => {
                 said.once(&format!("waiting for Kafka: {error}"));
+                // A client that has lost its brokers does not find them again; see `source::consumer`.
+                if let Ok(anew) = Admin::new(&config.kafka) {
+                    admin = anew;
+                }
             }
             Err(error) => {
                 return Err(Halt::new(

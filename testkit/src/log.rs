@@ -8,7 +8,7 @@ use leads_shared::kafka_settings;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers as _, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
@@ -18,6 +18,7 @@ use crate::stack::Servers;
 use crate::{DEADLINE, System, eventually};
 
 const CALL: Duration = Duration::from_secs(10);
+const GIVE_UP: Duration = Duration::from_secs(5);
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,7 +156,67 @@ fn owned(message: &impl Message) -> Record {
     }
 }
 
+/// A producer of one's own, which gives up: for a test in which the broker comes and goes.
+pub struct Producer {
+    producer: FutureProducer,
+    topic: String,
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// Writes a record to the events topic and waits for the acknowledgement.
+    ///
+    /// # Errors
+    /// There was none within five seconds; the record may be in the log all the same. After that a
+    /// new producer is best: librdkafka can lose its brokers for good.
+    pub async fn send(&self, key: &[u8], value: &[u8]) -> Result<Position, String> {
+        let record = FutureRecord::to(&self.topic).key(key).payload(value);
+        match self.producer.send(record, GIVE_UP).await {
+            Ok(delivery) => Ok(Position { partition: delivery.partition, offset: delivery.offset }),
+            Err((error, _)) => Err(error.to_string()),
+        }
+    }
+}
+
 impl System {
+    /// A producer to the events topic that gives up.
+    pub fn producer(&self) -> Producer {
+        let mut config = settings(self.servers());
+        config.set("message.timeout.ms", GIVE_UP.as_millis().to_string());
+        let producer = config.create().expect("a producer can be made");
+        Producer { producer, topic: self.events_topic().to_owned() }
+    }
+
+    /// Sets the offsets that Kafka keeps for the consumer group back to 0. The group must have no
+    /// members.
+    ///
+    /// # Panics
+    /// When it has some, or the broker doesn't answer.
+    pub async fn reset_group_offsets(&self) {
+        let topic = self.events_topic().to_owned();
+        let mut start = TopicPartitionList::new();
+        for partition in 0..self.log.partitions(&topic) {
+            let partition = i32::try_from(partition).expect("a partition");
+            start.add_partition_offset(&topic, partition, Offset::Offset(0)).expect("a place");
+        }
+        let mut config = settings(self.servers());
+        config.set("group.id", self.group());
+        let consumer: BaseConsumer = config.create().expect("a consumer can be made");
+        let consumer = std::sync::Arc::new(consumer);
+        eventually(DEADLINE, "the group's offsets are 0", async || {
+            let (consumer, start) = (std::sync::Arc::clone(&consumer), start.clone());
+            let commit =
+                tokio::task::spawn_blocking(move || consumer.commit(&start, CommitMode::Sync));
+            commit.await.expect("committing")
+        })
+        .await;
+    }
+
     /// Writes a record to the events topic and waits for the acknowledgement; its partition is
     /// that of its key (any, without one).
     pub async fn produce(

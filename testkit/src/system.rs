@@ -185,6 +185,12 @@ impl System {
         leads_shared::topic::dead_letters(&self.events)
     }
 
+    /// The consumer group's name.
+    pub(crate) fn group(&self) -> &str {
+        let found = self.env.iter().rfind(|(name, _)| name == "CONSUMER_GROUP");
+        found.map(|(_, value)| value.as_str()).expect("it is always set")
+    }
+
     /// The environment that every binary gets here.
     pub fn env(&self) -> &[(String, String)] {
         &self.env

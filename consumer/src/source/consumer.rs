@@ -18,16 +18,15 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::mpsc;
 
 use super::client::Kafka;
 use super::member::Member;
+use super::outlet::{CHUNK_RECORDS, Outlet};
 use super::{Command, Event, Membership, Position, lane_of};
 use crate::record::{Chunk, Place};
 
-/// A chunk is closed at this size, or when nothing more is there.
-const CHUNK_BYTES: usize = 512 * 1024;
-const CHUNK_RECORDS: usize = 2_000;
 /// How many chunks may wait for the workers, in all.
 const CHUNKS_WAITING: usize = 24;
 /// How long a worker may leave us waiting before its partitions are paused and polling goes on.
@@ -35,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
 /// After this long without a broker, the client is made anew.
 const GIVE_UP_CLIENT: Duration = Duration::from_secs(10);
+/// A member that is fenced again so soon has a twin.
+const FENCED_AGAIN: Duration = Duration::from_secs(20);
 
 /// One worker's end of the poll thread.
 #[derive(Debug)]
@@ -100,6 +101,7 @@ impl Source {
             commands: command_receiver,
             closing: Vec::new(),
             closed: 0,
+            fenced: None,
         };
         let thread = thread::Builder::new()
             .name("kafka-poll".to_owned())
@@ -159,40 +161,6 @@ fn create(
     Ok(consumer)
 }
 
-/// Where the records of one lane go.
-struct Outlet {
-    chunks: mpsc::Sender<Chunk>,
-    chunk: Chunk,
-    /// Since when the worker has had no room for the chunk.
-    stalled: Option<Instant>,
-    paused: bool,
-}
-
-impl Outlet {
-    fn new(chunks: mpsc::Sender<Chunk>) -> Self {
-        Self { chunks, chunk: Chunk::default(), stalled: None, paused: false }
-    }
-
-    /// Whether a chunk is to be handed on before more is read.
-    fn is_full(&self) -> bool {
-        self.chunk.len() >= CHUNK_RECORDS || self.chunk.size() >= CHUNK_BYTES
-    }
-
-    fn hand_on(&mut self) {
-        if self.chunk.is_empty() {
-            return;
-        }
-        match self.chunks.try_send(std::mem::take(&mut self.chunk)) {
-            // With the worker gone, Close is on its way.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => self.stalled = None,
-            Err(mpsc::error::TrySendError::Full(chunk)) => {
-                self.chunk = chunk;
-                self.stalled.get_or_insert_with(Instant::now);
-            }
-        }
-    }
-}
-
 struct Poller {
     kafka: Kafka,
     membership: Membership,
@@ -202,6 +170,8 @@ struct Poller {
     /// What the lanes that have ended wanted committed, and how many they are.
     closing: Vec<(i32, i64)>,
     closed: usize,
+    /// When a client was fenced the last time.
+    fenced: Option<Instant>,
 }
 
 impl Poller {
@@ -221,6 +191,9 @@ impl Poller {
                 // Dropping the consumer leaves the group; its revoke finds the workers gone.
                 return self.commit(&self.closing, CommitMode::Sync);
             }
+            if let Some(reason) = self.consumer.context().take_broken() {
+                self.on_broken(&reason);
+            }
             if self.consumer.context().away_for() > GIVE_UP_CLIENT {
                 self.make_anew();
             }
@@ -229,6 +202,27 @@ impl Poller {
             } else {
                 self.fetch();
             }
+        }
+    }
+
+    /// A static member can be fenced by itself: after a broker was away for longer than the session,
+    /// a request that it had given up may come before the one that took its place.
+    fn on_broken(&mut self, reason: &str) {
+        let fatal = self.consumer.client().fatal_error();
+        let fenced = matches!(fatal, Some((RDKafkaErrorCode::FencedInstanceId, _)));
+        let again = self.fenced.is_some_and(|last| last.elapsed() < FENCED_AGAIN);
+        if fenced && !again {
+            tracing::warn!(reason, "fenced by a member of the same KAFKA_GROUP_INSTANCE_ID");
+            self.fenced = Some(Instant::now());
+            // Closing a client in this state tells the workers nothing.
+            self.consumer.context().revoke_all();
+            self.make_anew();
+        } else {
+            self.consumer.context().fail(
+                &format!("the Kafka client failed for good: {reason}"),
+                "start it again; two instances with the same KAFKA_GROUP_INSTANCE_ID fence each \
+                 other",
+            );
         }
     }
 
@@ -315,6 +309,12 @@ impl Poller {
     }
 
     fn position(&mut self, positions: &[Position]) {
+        // A lane that still has no room pauses again, the new partitions with the others.
+        for lane in 0..self.outlets.len() {
+            if self.outlets[lane].paused {
+                self.pause(lane, false);
+            }
+        }
         let member = self.consumer.context();
         let mut leave = BTreeSet::new();
         let mut join = TopicPartitionList::new();
@@ -325,9 +325,6 @@ impl Poller {
             if epoch.replace(position.epoch).is_some() {
                 leave.insert(position.partition);
             }
-            // It comes unpaused; a lane that has no room for it pauses again.
-            let lane = lane_of(position.partition, self.outlets.len());
-            self.outlets[lane].paused = false;
             let offset = Offset::Offset(position.offset);
             if let Err(error) = join.add_partition_offset(&member.topic, position.partition, offset)
             {
@@ -339,6 +336,8 @@ impl Poller {
         } else {
             self.consumer.incremental_unassign(&member.list(leave))
         };
+        // librdkafka leaves a partition paused that was paused when it was taken away.
+        let result = result.and_then(|()| self.consumer.resume(&join));
         if let Err(error) = result.and_then(|()| self.consumer.incremental_assign(&join)) {
             member.fail(&format!("positioning partitions failed: {error}"), "start it again");
         }

@@ -34,6 +34,8 @@ pub(super) struct Member {
     away: AtomicBool,
     /// Since when the statistics have shown no broker connected.
     away_since: Mutex<Option<Instant>>,
+    /// Why the client is of no use any more.
+    broken: Mutex<Option<String>>,
 }
 
 impl Member {
@@ -45,6 +47,7 @@ impl Member {
             trouble: Trouble::default(),
             away: AtomicBool::default(),
             away_since: Mutex::default(),
+            broken: Mutex::default(),
         }
     }
 
@@ -58,6 +61,15 @@ impl Member {
     /// How long no broker has been connected; zero while one is.
     pub(super) fn away_for(&self) -> Duration {
         self.away_since().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Why the client is of no use any more, once.
+    pub(super) fn take_broken(&self) -> Option<String> {
+        self.broken().take()
+    }
+
+    fn broken(&self) -> MutexGuard<'_, Option<String>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn away_since(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -179,11 +191,9 @@ impl ClientContext for Member {
                 ),
                 "restore the topic, or let a fresh database be filled from the topic as it is now",
             ),
-            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => self.fail(
-                &format!("the Kafka client failed for good: {reason}"),
-                "start it again; two instances with the same KAFKA_GROUP_INSTANCE_ID fence each \
-                 other",
-            ),
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => {
+                *self.broken() = Some(reason.to_owned());
+            }
             Some(
                 RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::GroupAuthorizationFailed

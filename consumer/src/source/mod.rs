@@ -2,6 +2,7 @@
 //!
 //! - `client`: settings that all clients share;
 //! - `consumer`: the poll thread: positions, records, hand-over to the worker;
+//! - `outlet`: a lane's end of the poll thread;
 //! - `member`: the group's callbacks;
 //! - `admin`: topics;
 //! - `inspect`, `group`: what `status` and `doctor` look at;
@@ -15,6 +16,7 @@ pub mod group;
 pub mod inspect;
 pub mod log;
 mod member;
+mod outlet;
 pub mod producer;
 
 use std::sync::mpsc;

@@ -232,6 +232,10 @@ impl Store {
         } else {
             self.roll_back().await;
         }
+        if let (Err(Failure::Retry { cause: "lock", .. }), Some(session)) = (&result, &self.session)
+        {
+            session.end_frozen_writers().await;
+        }
         result
     }
 

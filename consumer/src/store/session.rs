@@ -61,6 +61,18 @@ impl Session {
         Ok(Self { client, prepared: None, connection: guard.release() })
     }
 
+    /// Ends sessions that stand still in a COPY, and hold the offsets. No setting does: PostgreSQL
+    /// lets a COPY wait for its client beyond `statement_timeout` and `transaction_timeout`.
+    pub(super) async fn end_frozen_writers(&self) {
+        match self.client.query_one(END_FROZEN_WRITERS, &[]).await.and_then(|row| row.try_get(0)) {
+            Ok(0_i64) => {}
+            Ok(ended) => {
+                tracing::warn!(ended, "writers that stood still in a transaction were ended");
+            }
+            Err(error) => tracing::debug!(%error, "looking for writers that stand still failed"),
+        }
+    }
+
     /// The session with the statements for a generation's tables.
     pub(super) async fn at(&mut self, generation: i32) -> Result<At<'_>, Failure> {
         let statements = match self.prepared.take() {
@@ -149,6 +161,18 @@ const MOVE_OFFSETS: &str = "
         AS moved (partition, expected, next_offset, last_event_id)
     WHERE o.generation = $1 AND o.topic = $2 AND o.partition = moved.partition
         AND o.next_offset = moved.expected AND NOT o.sealed";
+
+/// Those that their own settings were to end. The row locks themselves are not listed, but the lock
+/// on the table that comes with them is.
+const END_FROZEN_WRITERS: &str = "
+    SELECT count(pg_terminate_backend(a.pid))
+    FROM pg_stat_activity AS a
+    WHERE a.datname = current_database() AND a.usename = current_user
+        AND a.pid <> pg_backend_pid() AND a.wait_event = 'ClientRead'
+        AND a.xact_start < now() - interval '10 seconds'
+        AND EXISTS (SELECT FROM pg_locks AS l
+            WHERE l.pid = a.pid AND l.relation = 'projection_offset'::regclass
+                AND l.mode = 'RowExclusiveLock' AND l.granted)";
 
 const READ_KNOWN: &str = "
     SELECT l.workspace_id, l.id, l.version, l.last_event_id, l.updated_at

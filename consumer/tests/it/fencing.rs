@@ -1,6 +1,9 @@
-use leads_testkit::System;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use leads_testkit::{AtCommit, DEADLINE, Proxy, System, eventually};
 use serde_json::json;
 
+use crate::load::{Load, goes_on};
 use crate::model::{Fact, assert_rows, produce, projected};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,4 +51,44 @@ async fn a_frozen_consumer_does_not_hold_up_its_successor_and_writes_nothing_aft
     frozen.wait_ready().await;
     assert_rows(&system, &facts).await;
     drop(successor);
+}
+
+/// Freezes a writer's connection in its transaction: another one takes its place, then both go on.
+async fn frozen_in_its_transaction(freeze: impl Fn(&Proxy)) {
+    const EVENTS: &str = "leads_projection_events_total";
+    let system = System::new().await;
+    let proxy = system.proxy().await;
+    let env = [("DATABASE_URL", proxy.url()), ("CONSUMER_GROUP", "one")];
+    let one = system.start_consumer_with(&env).await;
+    let mut load = Load::new(&system, 1);
+    let done = AtomicBool::new(false);
+    let cut_off = async {
+        freeze(&proxy);
+        eventually(DEADLINE, "it stands still", async || proxy.met() == 1).await;
+        let other = system.start_consumer_with(&[("CONSUMER_GROUP", "other")]).await;
+        goes_on(&system).await;
+        let before = one.metric(EVENTS, "").await;
+        proxy.thaw();
+        eventually(DEADLINE, "it takes part again", async || one.metric(EVENTS, "").await > before)
+            .await;
+        done.store(true, Ordering::Relaxed);
+        other
+    };
+    let ((), other) = tokio::join!(load.run(&done), cut_off);
+    let written = load.written().await;
+    written.assert_projected(&system).await;
+    let events = one.metric(EVENTS, "").await + other.metric(EVENTS, "").await;
+    let facts = f64::from(u32::try_from(written.facts.len()).unwrap());
+    assert!((events - facts).abs() < 0.5, "{events} of {facts} events took effect");
+    assert!(one.metric("leads_projection_fenced_total", "").await > 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_cut_off_before_its_commit_lets_go_and_both_go_on_after() {
+    frozen_in_its_transaction(|proxy| proxy.at_commit(AtCommit::Freeze)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_cut_off_in_a_copy_is_ended_and_both_go_on_after() {
+    frozen_in_its_transaction(Proxy::freeze_in_copy).await;
 }

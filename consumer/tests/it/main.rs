@@ -3,11 +3,16 @@
 
 mod boot;
 mod breaker;
+mod chaos;
+mod commit;
 mod crash;
 mod determinism;
+mod disk_full;
 mod dlq;
 mod doctor;
 mod fencing;
+mod load;
+mod memory;
 mod migrate;
 mod model;
 mod outage;
@@ -17,6 +22,7 @@ mod poison;
 mod projection;
 mod rebuild;
 mod recreated;
+mod scaling;
 mod shutdown;
 mod status;
 mod tls;

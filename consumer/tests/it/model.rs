@@ -1,7 +1,7 @@
 //! An independent model of the log and the read model: plain JSON and a map. It shares no code with
 //! what it is compared to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use leads_testkit::{Position, System, eventually, tokio_postgres};
 use serde_json::{Map, Value, json};
@@ -224,7 +224,13 @@ pub(crate) async fn assert_rows(system: &System, facts: &[Fact]) {
     workspaces.dedup();
     let expected = Model::of(facts);
     let found = rows(&db, &workspaces).await;
-    assert_eq!(found, expected.rows);
+    let keys: BTreeSet<_> = found.keys().chain(expected.rows.keys()).collect();
+    let differs = |key: &_| found.get(key) != expected.rows.get(key);
+    let different: Vec<_> = keys.into_iter().filter(|key| differs(*key)).collect();
+    if let Some(first) = different.first() {
+        let (found, expected) = (found.get(first), expected.rows.get(first));
+        panic!("{} leads differ; {first:?}: {found:#?}, not {expected:#?}", different.len());
+    }
     let counted = "SELECT COALESCE(sum(leads), 0)::bigint FROM lead_counts";
     assert_eq!(system.number(counted).await, i64::try_from(found.len()).unwrap());
 }

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::model::{Fact, Model, assert_rows, produce, projected, rows};
 
-const LIVE: &str = "SELECT generation::bigint FROM projection_generation WHERE state = 'live'";
+pub(crate) const LIVE: &str =
+    "SELECT generation::bigint FROM projection_generation WHERE state = 'live'";
 
 async fn some(system: &System, leads: usize) -> Vec<Fact> {
     let created: Vec<Fact> = (0..leads)
@@ -36,12 +37,12 @@ async fn some(system: &System, leads: usize) -> Vec<Fact> {
     facts
 }
 
-async fn rebuild(system: &System, args: &[&str]) -> Output {
+pub(crate) async fn rebuild(system: &System, args: &[&str]) -> Output {
     let args: Vec<&str> = ["rebuild", "--yes"].iter().chain(args).copied().collect();
     system.consumer_command(&args).await
 }
 
-fn succeeded(output: &Output) -> Vec<Value> {
+pub(crate) fn succeeded(output: &Output) -> Vec<Value> {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{out}{err}");
     out.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
@@ -51,7 +52,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn phase<'a>(lines: &'a [Value], name: &str) -> &'a Value {
+pub(crate) fn phase<'a>(lines: &'a [Value], name: &str) -> &'a Value {
     lines.iter().rfind(|line| line["phase"] == name).unwrap_or_else(|| panic!("{name}: {lines:?}"))
 }
 

@@ -1,4 +1,5 @@
 //! The kit itself, and `dev/stack`, on which it stands.
 
 mod kit;
+mod proxy;
 mod stack;
