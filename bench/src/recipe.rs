@@ -103,8 +103,10 @@ impl Recipe {
         let system = System::create(brokers, database_url).await?;
         let servers: Vec<_> = self.kafka.iter().chain(&self.postgres).cloned().collect();
         let drain = drain::drain(&system, *events, &servers).await?;
+        tell(&drain)?;
         say("lists");
         let lists = lists::measure(&system, drain.workspace).await?;
+        tell(&lists)?;
         say("COPY alone");
         let copy = drain::copy_limit(&system, &servers[self.kafka.iter().len()..]).await?;
         say("rebuild");
@@ -222,4 +224,10 @@ impl Recipe {
 
 fn say(what: &str) {
     eprintln!("leads-bench: {what}");
+}
+
+/// A figure as soon as it is there: a long run may be ended early.
+fn tell(figure: &impl serde::Serialize) -> Result<()> {
+    eprintln!("{}", serde_json::to_string(figure)?);
+    Ok(())
 }

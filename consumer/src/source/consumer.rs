@@ -28,7 +28,7 @@ use super::{Command, Event, Membership, Position, lane_of};
 use crate::record::{Chunk, Place};
 
 /// How many chunks may wait for the workers, in all.
-const CHUNKS_WAITING: usize = 24;
+const CHUNKS_WAITING: usize = 12;
 /// How long a worker may leave us waiting before its partitions are paused and polling goes on.
 const PATIENCE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
@@ -132,7 +132,7 @@ fn create(
         ("session.timeout.ms", "6000"),
         ("heartbeat.interval.ms", "1500"),
         ("queued.max.messages.kbytes", "16384"),
-        ("queued.min.messages", "50000"),
+        ("queued.min.messages", "20000"),
         ("fetch.message.max.bytes", "1048576"),
         ("fetch.max.bytes", "8388608"),
         ("fetch.error.backoff.ms", "100"),
