@@ -142,6 +142,9 @@ pub struct RebuildArgs {
     /// version that reads events better, or when the live one is known to be wrong.
     #[arg(long)]
     pub accept_differences: bool,
+    /// Begin also when PostgreSQL's disk looks too small for it.
+    #[arg(long)]
+    pub no_disk_check: bool,
     /// Build in this database instead, which is empty: gives it its schema, fills it from the log and
     /// leaves it ready to serve. After a disaster.
     #[arg(long, value_name = "URL")]

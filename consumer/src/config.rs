@@ -63,6 +63,8 @@ pub struct RebuildConfig {
     pub lanes: usize,
     /// Whether the generation is swapped in without being compared.
     pub accept_differences: bool,
+    /// Whether a disk that is too small is refused.
+    pub check_disk: bool,
     /// Whether the database is a new one, to be given its schema first.
     pub into_new_database: bool,
 }
@@ -106,6 +108,7 @@ impl RebuildConfig {
             },
             lanes: args.projection_lanes as usize,
             accept_differences: args.accept_differences,
+            check_disk: !args.no_disk_check,
             into_new_database: args.into_new_database.is_some(),
         })
     }

@@ -9,6 +9,7 @@ pub mod breaker;
 pub mod cli;
 pub mod config;
 pub mod dead_letters;
+pub mod disk;
 pub mod dlq;
 pub mod doctor;
 pub mod failure;

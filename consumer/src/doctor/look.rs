@@ -11,9 +11,10 @@ use tokio_postgres::Client;
 
 use super::finding::{Seen, Unseen};
 use super::kafka::{Address, try_addresses};
-use super::server::{Connections, Disk, Transaction, Writable};
+use super::server::{Connections, Transaction, Writable};
 use super::topics::TopicLook;
 use super::{database, projection, server};
+use crate::disk::Disk;
 use crate::migrate;
 use crate::source::admin::Admin;
 use crate::source::group::Group;

@@ -1,13 +1,12 @@
 //! The database server itself: whether it writes, has room, and runs by the same clock.
 
-use std::path::Path;
-
 use chrono::{DateTime, Utc};
 use tokio_postgres::{Client, Error};
 
 use super::Looked;
 use super::database::unseen;
 use super::finding::{Finding, Seen, Unseen, judge};
+use crate::disk::{self, Disk};
 use crate::status::render::span;
 
 /// A clock that is off by more makes ages and times in answers wrong to the eye.
@@ -51,15 +50,6 @@ pub(super) struct Transaction {
     pub(super) seconds: Option<f64>,
     /// Whether someone waits for a lock of it.
     pub(super) blocks: bool,
-}
-
-/// A file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Disk {
-    /// In all, in bytes.
-    pub(super) size: u64,
-    /// What is free for PostgreSQL, in bytes.
-    pub(super) free: u64,
 }
 
 /// Whether the server writes.
@@ -234,27 +224,7 @@ fn judge_clock(skew: f64, records: f64) -> Finding {
 /// # Errors
 /// See [`Unseen`].
 pub(super) async fn look_disk(client: &Client) -> Seen<Disk> {
-    let query = "SELECT current_setting('data_directory'),
-        COALESCE(inet_server_addr() <<= '127.0.0.0/8' OR inet_server_addr() = '::1', true)";
-    let row = client.query_one(query, &[]).await;
-    let row = row.and_then(|row| Ok((row.try_get::<_, String>(0)?, row.try_get::<_, bool>(1)?)));
-    match row {
-        Ok((_, false)) => Err(Unseen::after("PostgreSQL runs on another machine")),
-        Ok((directory, true)) => disk(Path::new(&directory)),
-        Err(_) => Err(Unseen::after(
-            "the user may not see data_directory (GRANT pg_read_all_settings would let it)",
-        )),
-    }
-}
-
-fn disk(directory: &Path) -> Seen<Disk> {
-    match rustix::fs::statvfs(directory) {
-        Ok(found) => Ok(Disk {
-            size: found.f_blocks.saturating_mul(found.f_frsize),
-            free: found.f_bavail.saturating_mul(found.f_frsize),
-        }),
-        Err(error) => Err(Unseen::Skipped(format!("the data can't be seen from here: {error}"))),
-    }
+    disk::look(client).await.map_err(Unseen::Skipped)
 }
 
 /// There is room on the disk.

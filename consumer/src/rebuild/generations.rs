@@ -5,6 +5,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config};
 
 use super::RebuildError;
+use crate::disk::{self, Disk};
 use crate::failure::describe;
 use crate::store::{counts_table, leads_table};
 
@@ -208,6 +209,14 @@ impl Keeper {
     pub(super) async fn size(&self, generation: i32) -> Result<i64, RebuildError> {
         let query = "SELECT pg_total_relation_size($1::text::regclass)";
         Ok(self.client.query_one(query, &[&leads_table(generation)]).await?.try_get(0)?)
+    }
+
+    /// The room for PostgreSQL's data.
+    ///
+    /// # Errors
+    /// Why it can't be seen.
+    pub(super) async fn disk(&self) -> Result<Disk, String> {
+        disk::look(&self.client).await
     }
 
     /// The next offset of each partition of a generation, in their order; empty before the first look.

@@ -149,13 +149,13 @@ impl Rebuild {
     /// What [`Rebuild::run`] is going to do.
     ///
     /// # Errors
-    /// PostgreSQL's or Kafka's.
+    /// PostgreSQL's or Kafka's, or that the disk has no room for it.
     pub async fn plan(&self) -> Result<Plan, RebuildError> {
         let Generations { live, building, previous } = self.keeper.generations().await?;
         let extents =
             self.log.extents(self.partitions).await.map_err(|error| RebuildError::kafka(&error))?;
         let events: i64 = extents.iter().map(|extent| extent.end).sum();
-        let size = self.keeper.size(live).await? / (1024 * 1024);
+        let size = self.keeper.size(live).await?;
         let mut lines = vec![match building {
             Some(generation) => {
                 let done: i64 =
@@ -167,7 +167,11 @@ impl Rebuild {
                 self.config.topic
             ),
         }];
-        lines.push(format!("needs about {size} MiB in PostgreSQL besides what is there"));
+        let built = match building {
+            Some(generation) => self.keeper.size(generation).await?,
+            None => 0,
+        };
+        lines.push(self.room(size - built).await?);
         if let (Some(previous), None) = (previous, building) {
             lines.push(format!(
                 "drops generation {previous} first: a rollback to it will not be possible"
@@ -180,6 +184,25 @@ impl Rebuild {
         });
         lines.push("reads, posts and the live projection go on".to_owned());
         Ok(Plan { lines })
+    }
+
+    /// Whether there is room for so many bytes more, and a quarter for what else is written.
+    async fn room(&self, needed: i64) -> Result<String, RebuildError> {
+        let mib = |bytes: u64| bytes / (1024 * 1024);
+        let needed = u64::try_from(needed).unwrap_or(0);
+        let needs = format!("needs about {} MiB in PostgreSQL besides what is there", mib(needed));
+        match self.keeper.disk().await {
+            Ok(disk) if self.config.check_disk && disk.free < needed + needed / 4 => {
+                Err(RebuildError::Failed(format!(
+                    "{needs}, and its disk has {} MiB free: make room (`leads-consumer rebuild \
+                     discard --previous` drops a generation that is kept), or say --no-disk-check \
+                     when the tables are on another disk",
+                    mib(disk.free)
+                )))
+            }
+            Ok(disk) => Ok(format!("{needs}; its disk has {} MiB free", mib(disk.free))),
+            Err(why) => Ok(format!("{needs}; how much is free is not known: {why}")),
+        }
     }
 
     /// Builds, verifies and swaps.

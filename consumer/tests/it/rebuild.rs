@@ -141,7 +141,10 @@ async fn a_rollback_brings_the_old_generation_to_the_end_of_the_log() {
     assert_eq!(none.status.code(), Some(1), "{}", text(&none.stderr));
     assert!(text(&none.stderr).contains("no previous generation"), "{}", text(&none.stderr));
 
-    succeeded(&rebuild(&system, &[]).await);
+    let built = rebuild(&system, &[]).await;
+    succeeded(&built);
+    let plan = text(&built.stderr);
+    assert!(plan.contains("besides what is there; its disk has "), "{plan}");
     facts.extend(some(&system, 100).await);
     projected(&system, facts.len()).await;
     succeeded(&rebuild(&system, &["rollback"]).await);
