@@ -77,6 +77,22 @@ pub struct KafkaArgs {
     pub leads_topic: String,
 }
 
+/// How the projection works.
+#[derive(Debug, Args)]
+pub struct ProjectionArgs {
+    /// Most records a transaction.
+    #[arg(long, env = "BATCH_MAX_RECORDS", default_value = "10000",
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub batch_max_records: u32,
+    /// Most bytes of records a transaction, such as 8MiB.
+    #[arg(long, env = "BATCH_MAX_BYTES", default_value = "8MiB", value_parser = parse_size)]
+    pub batch_max_bytes: usize,
+    /// Transactions side by side, each for partitions of its own and on a connection of its own.
+    #[arg(long, env = "PROJECTION_LANES", default_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub projection_lanes: u32,
+}
+
 /// Settings of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -92,17 +108,9 @@ pub struct RunArgs {
     /// Where /metrics, /livez and /readyz are served.
     #[arg(long, env = "METRICS_LISTEN", default_value = "0.0.0.0:9465")]
     pub metrics_listen: SocketAddr,
-    /// Most records a transaction.
-    #[arg(long, env = "BATCH_MAX_RECORDS", default_value = "10000",
-        value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub batch_max_records: u32,
-    /// Most bytes of records a transaction, such as 8MiB.
-    #[arg(long, env = "BATCH_MAX_BYTES", default_value = "8MiB", value_parser = parse_size)]
-    pub batch_max_bytes: usize,
-    /// Transactions side by side, each for partitions of its own and on a connection of its own.
-    #[arg(long, env = "PROJECTION_LANES", default_value = "2",
-        value_parser = clap::value_parser!(u32).range(1..=16))]
-    pub projection_lanes: u32,
+    /// How the projection works.
+    #[command(flatten)]
+    pub projection: ProjectionArgs,
     /// Most records set aside within `DLQ_WINDOW`, parked ones not counted: with one more the
     /// projection halts, and sets none of that batch aside. 0: no limit.
     #[arg(long, env = "DLQ_MAX", default_value = "100")]
@@ -124,17 +132,9 @@ pub struct RebuildArgs {
     /// Trusted certificates (PEM) for PostgreSQL, unless the URL has `sslrootcert`.
     #[arg(long, env = "PGSSLROOTCERT")]
     pub database_root_cert: Option<std::path::PathBuf>,
-    /// Most records a transaction.
-    #[arg(long, env = "BATCH_MAX_RECORDS", default_value = "10000",
-        value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub batch_max_records: u32,
-    /// Most bytes of records a transaction, such as 8MiB.
-    #[arg(long, env = "BATCH_MAX_BYTES", default_value = "8MiB", value_parser = parse_size)]
-    pub batch_max_bytes: usize,
-    /// Transactions side by side, each for partitions of its own and on a connection of its own.
-    #[arg(long, env = "PROJECTION_LANES", default_value = "2",
-        value_parser = clap::value_parser!(u32).range(1..=16))]
-    pub projection_lanes: u32,
+    /// How the projection works.
+    #[command(flatten)]
+    pub projection: ProjectionArgs,
     /// Don't ask. Needed off a terminal.
     #[arg(long)]
     pub yes: bool,

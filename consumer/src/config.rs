@@ -6,7 +6,7 @@ use std::time::Duration;
 use leads_shared::kafka_settings;
 use postgres_openssl::MakeTlsConnector;
 
-use crate::cli::{DatabaseArgs, KafkaArgs, RebuildArgs, RunArgs};
+use crate::cli::{DatabaseArgs, KafkaArgs, ProjectionArgs, RebuildArgs, RunArgs};
 use crate::source::client::Kafka;
 use crate::status;
 use crate::worker::Limits;
@@ -102,16 +102,17 @@ impl RebuildConfig {
             kafka,
             topic: args.kafka.leads_topic.clone(),
             database,
-            limits: Limits {
-                records: args.batch_max_records as usize,
-                bytes: args.batch_max_bytes,
-            },
-            lanes: args.projection_lanes as usize,
+            limits: limits(&args.projection),
+            lanes: args.projection.projection_lanes as usize,
             accept_differences: args.accept_differences,
             check_disk: !args.no_disk_check,
             into_new_database: args.into_new_database.is_some(),
         })
     }
+}
+
+fn limits(args: &ProjectionArgs) -> Limits {
+    Limits { records: args.batch_max_records as usize, bytes: args.batch_max_bytes }
 }
 
 /// Checks how PostgreSQL is to be reached.
@@ -203,9 +204,7 @@ impl RunConfig {
             database: database_args,
             consumer_group,
             metrics_listen,
-            batch_max_records,
-            batch_max_bytes,
-            projection_lanes,
+            projection,
             dlq_max,
             dlq_window,
         } = args;
@@ -227,8 +226,8 @@ impl RunConfig {
             database,
             group: consumer_group,
             metrics_listen,
-            limits: Limits { records: batch_max_records as usize, bytes: batch_max_bytes },
-            lanes: projection_lanes as usize,
+            limits: limits(&projection),
+            lanes: projection.projection_lanes as usize,
             dlq_max,
             dlq_window,
         })

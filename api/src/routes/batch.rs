@@ -49,7 +49,8 @@ pub(super) async fn create_batch(
     let mut batch = Batch::default();
     for (index, (item, line)) in items(&body, format)?.into_iter().enumerate() {
         let key = batch_key.as_ref().map(|key| key.of_item(index));
-        batch.add(item, line, key, caller.workspace_id, &app);
+        let item = batch.item(item, line, key, caller.workspace_id, &app);
+        batch.items.push(item);
     }
     let results = app.publish_all(&batch.events, caller.traceparent()).await;
     let outcomes = batch.outcomes(results);
@@ -80,18 +81,7 @@ enum Item {
 }
 
 impl<'a> Batch<'a> {
-    fn add(
-        &mut self,
-        item: &'a [u8],
-        line: usize,
-        key: Option<IdempotencyKey>,
-        workspace_id: Uuid,
-        app: &App,
-    ) {
-        let item = self.item(item, line, key, workspace_id, app);
-        self.items.push(item);
-    }
-
+    /// What an item comes to.
     fn item(
         &mut self,
         item: &'a [u8],
