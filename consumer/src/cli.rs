@@ -136,7 +136,7 @@ pub struct RebuildArgs {
     #[command(flatten)]
     pub projection: ProjectionArgs,
     /// Don't ask. Needed off a terminal.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub yes: bool,
     /// Swap also when the new generation is not like the live one, without comparing them: after a
     /// version that reads events better, or when the live one is known to be wrong.

@@ -38,7 +38,7 @@ async fn some(system: &System, leads: usize) -> Vec<Fact> {
 }
 
 pub(crate) async fn rebuild(system: &System, args: &[&str]) -> Output {
-    let args: Vec<&str> = ["rebuild", "--yes"].iter().chain(args).copied().collect();
+    let args: Vec<&str> = ["rebuild"].iter().chain(args).chain(&["--yes"]).copied().collect();
     system.consumer_command(&args).await
 }
 
