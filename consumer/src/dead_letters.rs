@@ -15,7 +15,8 @@ use crate::telemetry;
 
 /// How many are exported at a time; each can be half a megabyte.
 const AT_ONCE: i64 = 50;
-const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
+/// How often it looks by itself: for what a killed member left, and to prune.
+const LOOK_INTERVAL: Duration = Duration::from_mins(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// An export failed; it is tried again.
@@ -41,7 +42,7 @@ pub async fn run(
         let next = match export_and_prune(database, kafka, topic).await {
             Ok(()) => {
                 backoff = Duration::ZERO;
-                PRUNE_INTERVAL
+                LOOK_INTERVAL
             }
             Err(error) => {
                 if backoff.is_zero() {
