@@ -214,8 +214,6 @@ impl Poller {
         if fenced && !again {
             tracing::warn!(reason, "fenced by a member of the same KAFKA_GROUP_INSTANCE_ID");
             self.fenced = Some(Instant::now());
-            // Closing a client in this state tells the workers nothing.
-            self.consumer.context().revoke_all();
             self.make_anew();
         } else {
             self.consumer.context().fail(
@@ -231,21 +229,18 @@ impl Poller {
     /// <https://github.com/confluentinc/librdkafka/issues/5301>.
     fn make_anew(&mut self) {
         let successor = self.consumer.context().successor();
-        if let Membership::Alone(_) = self.membership {
-            // Nobody else takes the partitions from the old client.
-            self.consumer.context().revoke_all();
-        }
+        self.consumer.context().retire();
         match create(&self.kafka, &self.membership, successor) {
             Ok(consumer) => {
                 let old = std::mem::replace(&mut self.consumer, consumer);
-                // Closing runs the revoke callback, which tells the workers.
-                drop(old);
+                // Closing may wait for ever for brokers that are not there.
+                thread::spawn(move || drop(old));
                 self.outlets.iter_mut().for_each(|outlet| outlet.paused = false);
                 tracing::info!("a new client looks for kafka");
             }
             Err(error) => {
                 let cause = format!("no new Kafka client could be made: {error}");
-                self.consumer.context().fail(&cause, "start it again");
+                self.consumer.context().tell_failed(&cause, "start it again");
             }
         }
     }

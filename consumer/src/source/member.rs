@@ -34,6 +34,7 @@ pub(super) struct Member {
     away: AtomicBool,
     /// Since when the statistics have shown no broker connected.
     away_since: Mutex<Option<Instant>>,
+    retired: AtomicBool,
     /// Why the client is of no use any more.
     broken: Mutex<Option<String>>,
 }
@@ -47,6 +48,7 @@ impl Member {
             trouble: Trouble::default(),
             away: AtomicBool::default(),
             away_since: Mutex::default(),
+            retired: AtomicBool::default(),
             broken: Mutex::default(),
         }
     }
@@ -89,6 +91,12 @@ impl Member {
     }
 
     pub(super) fn fail(&self, cause: &str, cure: &str) {
+        if !self.is_retired() {
+            self.tell_failed(cause, cure);
+        }
+    }
+
+    pub(super) fn tell_failed(&self, cause: &str, cure: &str) {
         for lane in &self.events {
             let _ = lane.send(Event::Failed { cause: cause.to_owned(), cure: cure.to_owned() });
         }
@@ -100,10 +108,16 @@ impl Member {
         self.tell_assigned(all);
     }
 
-    /// Takes all partitions away from the workers.
-    pub(super) fn revoke_all(&self) {
+    /// Takes all partitions away from the workers, and tells them nothing from then on: another
+    /// client takes the place of this one's.
+    pub(super) fn retire(&self) {
         let all = std::mem::take(&mut *self.partitions()).into_keys().collect();
         self.tell_revoked(all);
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
     }
 
     fn tell_assigned(&self, partitions: Vec<i32>) {
@@ -157,7 +171,9 @@ impl Member {
 
     fn assigned(&self, consumer: &BaseConsumer<Self>, partitions: Vec<i32>) -> KafkaResult<()> {
         consumer.incremental_assign(&TopicPartitionList::new())?;
-        self.tell_assigned(partitions);
+        if !self.is_retired() {
+            self.tell_assigned(partitions);
+        }
         Ok(())
     }
 
@@ -168,7 +184,9 @@ impl Member {
                 positioned.push(*partition);
             }
         }
-        self.tell_revoked(partitions);
+        if !self.is_retired() {
+            self.tell_revoked(partitions);
+        }
         consumer.incremental_unassign(&self.list(positioned))
     }
 }
@@ -205,6 +223,9 @@ impl ClientContext for Member {
     }
 
     fn stats(&self, statistics: rdkafka::Statistics) {
+        if self.is_retired() {
+            return;
+        }
         let connected = statistics.brokers.values().any(|broker| broker.state == "UP");
         self.tell(connected);
         let in_group = statistics.cgrp.is_some_and(|group| group.join_state == "steady");

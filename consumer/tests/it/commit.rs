@@ -39,6 +39,7 @@ async fn a_commit_that_never_arrived_is_done_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_was_lost_counts_once() {
+    // A new connection asks where it stands, so that nothing is tried twice.
     let fenced = cut(AtCommit::AnswerLost).await;
-    assert!(fenced >= f64::from(CUTS), "only the offsets tell that it was: {fenced}");
+    assert!(fenced < 0.5, "fenced {fenced} times, though the offsets had been asked for");
 }
