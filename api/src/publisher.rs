@@ -121,10 +121,10 @@ impl Publisher {
         traceparent: Option<&str>,
     ) -> Vec<Result<Published, PublishError>> {
         let started = Instant::now();
-        let sent: Vec<_> = events
-            .iter()
-            .map(|event| self.refuse_early().and_then(|()| self.send(event, traceparent)))
-            .collect();
+        if let Err(error) = self.refuse_early() {
+            return events.iter().map(|_| Err(error.clone())).collect();
+        }
+        let sent: Vec<_> = events.iter().map(|event| self.send(event, traceparent)).collect();
         let deadline = started + self.timeout;
         let mut results = Vec::with_capacity(sent.len());
         for sent in sent {

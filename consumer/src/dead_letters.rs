@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio_postgres::{Client, Row};
 
 use crate::config::Database;
+use crate::connection::Connection;
 use crate::source::client::Kafka;
 use crate::source::producer::{Outgoing, Producer};
 use crate::telemetry;
@@ -65,10 +66,8 @@ async fn export_and_prune(
     kafka: &Kafka,
     topic: &str,
 ) -> Result<(), ExportError> {
-    let mut config = database.config.clone();
-    config.application_name("leads-consumer dead letters");
-    let (client, connection) = config.connect(database.tls.clone()).await?;
-    let connection = tokio::spawn(connection);
+    let Database { config, tls } = database;
+    let client = Connection::named(config, tls, "leads-consumer dead letters").await?;
     let result = async {
         client
             .batch_execute(
@@ -79,8 +78,7 @@ async fn export_and_prune(
         prune(&client).await
     };
     let result = result.await;
-    drop(client);
-    let _ = connection.await;
+    client.close().await;
     result
 }
 

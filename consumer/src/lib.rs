@@ -8,6 +8,7 @@
 pub mod breaker;
 pub mod cli;
 pub mod config;
+pub mod connection;
 pub mod dead_letters;
 pub mod disk;
 pub mod dlq;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Database;
+use crate::connection::Connection;
 use crate::failure::{Failure, Halt, classify};
 
 mod embedded {
@@ -45,10 +46,8 @@ impl From<tokio_postgres::Error> for MigrateError {
 /// # Errors
 /// See [`MigrateError`].
 pub async fn migrate(database: &Database) -> Result<Vec<String>, MigrateError> {
-    let mut config = database.config.clone();
-    config.application_name("leads-consumer migrate");
-    let (mut client, connection) = config.connect(database.tls.clone()).await?;
-    let connection = tokio::spawn(connection);
+    let Database { config, tls } = database;
+    let mut client = Connection::named(config, tls, "leads-consumer migrate").await?;
     // The lock ends with the connection. It is taken on it, and refinery works on the same one.
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let found = version(&client).await?;
@@ -58,11 +57,10 @@ pub async fn migrate(database: &Database) -> Result<Vec<String>, MigrateError> {
     let report = embedded::migrations::runner()
         .set_abort_divergent(true)
         .set_abort_missing(true)
-        .run_async(&mut client)
+        .run_async(&mut *client)
         .await
         .map_err(|error| MigrateError::Migration(error.to_string()))?;
-    drop(client);
-    let _ = connection.await;
+    client.close().await;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
 }
 
@@ -88,11 +86,9 @@ pub(crate) async fn version(client: &tokio_postgres::Client) -> Result<i32, toki
 /// # Errors
 /// [`Failure::Halt`] when it has another; otherwise what PostgreSQL says.
 pub async fn check(database: &Database) -> Result<(), Failure> {
-    let (client, connection) = database.config.connect(database.tls.clone()).await?;
-    let connection = tokio::spawn(connection);
+    let client = Connection::open(&database.config, &database.tls).await?;
     let found = version(&client).await;
-    drop(client);
-    let _ = connection.await;
+    client.close().await;
     let (found, known) = (found?, known());
     match found.cmp(&known) {
         std::cmp::Ordering::Equal => Ok(()),

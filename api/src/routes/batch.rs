@@ -22,12 +22,10 @@ use super::guard::{self, Body, Terms};
 use crate::access::Scope;
 use crate::context::{BatchCount, Route};
 use crate::domain::idempotency::IdempotencyKey;
-use crate::domain::{
-    BatchFormat, MAX_BATCH_BYTES, MAX_LEAD_BYTES, NewLead, Rejection, items, parse_item,
-};
+use crate::domain::{BatchFormat, MAX_BATCH_BYTES, MAX_LEAD_BYTES, Rejection, items, parse_item};
 use crate::error::{ApiError, ErrorCode};
 use crate::publisher::Published;
-use crate::recent::{Begin, Stored, Ticket};
+use crate::recent::{Begin, Content, Stored, Ticket};
 use crate::startup::App;
 
 const BODY: Body = Body { max: MAX_BATCH_BYTES, types: &[guard::JSON, guard::LINES] };
@@ -41,9 +39,9 @@ pub(super) async fn create_batch(
     let terms = Terms { route: Route::Batch, scopes: &[Scope::LeadsWrite], body: Some(BODY) };
     let caller = guard::admit(&request, &app, terms)?;
     let batch_key = guard::idempotency_key(request.headers())?;
-    let format = match guard::content_type(request.headers(), BODY.types)? {
-        guard::LINES => BatchFormat::Lines,
-        _ => BatchFormat::Array,
+    let format = match caller.content_type {
+        Some(guard::LINES) => BatchFormat::Lines,
+        Some(_) | None => BatchFormat::Array,
     };
     let body = body::read(request.headers(), payload, MAX_BATCH_BYTES, &app).await?;
     let mut batch = Batch::default();
@@ -68,8 +66,8 @@ struct Batch<'a> {
     items: Vec<Result<Item, ApiError>>,
     /// By event: the right to keep its answer for retries.
     tickets: HashMap<usize, Ticket>,
-    /// The events of items with an idempotency key, by their lead.
-    keyed: HashMap<Uuid, (usize, NewLead<'a>)>,
+    /// The events of items with an idempotency key, and what they say, by their lead.
+    keyed: HashMap<Uuid, (usize, Content)>,
 }
 
 /// What an item comes to.
@@ -98,13 +96,14 @@ impl<'a> Batch<'a> {
         let key = own_key.or(key);
         let (lead_id, event_id) = ids(key.as_ref(), workspace_id, app);
         if key.is_some() {
+            let content = new_lead.digest();
             match self.keyed.get(&lead_id) {
                 // Twice the same: one event for both.
-                Some((index, known)) if *known == new_lead => return Ok(Item::Event(*index)),
+                Some((index, known)) if *known == content => return Ok(Item::Event(*index)),
                 Some(_) => return Err(reused()),
                 None => {}
             }
-            match app.recent.begin(lead_id, new_lead.digest(), Instant::now()) {
+            match app.recent.begin(lead_id, content, Instant::now()) {
                 Begin::First(ticket) => {
                     self.tickets.insert(self.events.len(), ticket);
                 }
@@ -116,7 +115,7 @@ impl<'a> Batch<'a> {
                 Begin::UnderWay(_) => {}
                 Begin::Reused => return Err(reused()),
             }
-            self.keyed.insert(lead_id, (self.events.len(), new_lead.clone()));
+            self.keyed.insert(lead_id, (self.events.len(), content));
         }
         let now = Timestamp::from(Utc::now());
         let lead = new_lead.into_lead(lead_id, workspace_id, now);

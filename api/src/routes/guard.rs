@@ -46,6 +46,8 @@ pub(super) const LEAD_BODY: Option<Body> = Some(Body { max: MAX_LEAD_BYTES, type
 /// A caller that was let in.
 pub(super) struct Caller {
     pub(super) workspace_id: Uuid,
+    /// Which of the route's content types the body has; none where no body is taken.
+    pub(super) content_type: Option<&'static str>,
     context: Rc<RequestContext>,
 }
 
@@ -86,10 +88,8 @@ pub(super) fn admit(request: &HttpRequest, app: &App, terms: Terms) -> Result<Ca
     }
     key.used(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
     check_accept(headers)?;
-    if let Some(body) = terms.body {
-        content_type(headers, body.types)?;
-    }
-    Ok(Caller { workspace_id: key.workspace_id, context })
+    let content_type = terms.body.map(|body| content_type(headers, body.types)).transpose()?;
+    Ok(Caller { workspace_id: key.workspace_id, content_type, context })
 }
 
 /// The idempotency key, if the request has one.
@@ -187,10 +187,7 @@ fn check_accept(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Which of `types` the body has.
-pub(super) fn content_type(
-    headers: &HeaderMap,
-    types: &[&'static str],
-) -> Result<&'static str, ApiError> {
+fn content_type(headers: &HeaderMap, types: &[&'static str]) -> Result<&'static str, ApiError> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.map(|value| value.split(';').next().unwrap_or_default().trim());
     let found = types.iter().find(|known| essence.is_some_and(|it| it.eq_ignore_ascii_case(known)));

@@ -9,10 +9,10 @@ use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 use leads_shared::Timestamp;
-use tokio_postgres::Client;
 
 use crate::cli::{DlqArgs, DlqCommand, Place};
 use crate::config::{self, ConfigError, Database};
+use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::{migrate, store};
 
@@ -74,7 +74,7 @@ pub async fn run(command: &DlqCommand, out: &mut impl Write) -> Result<(), DlqEr
 /// A connection, and which dead letters are meant.
 struct Reader<'a> {
     database: Database,
-    client: Client,
+    client: Connection,
     generation: i32,
     topic: &'a str,
     json: bool,
@@ -88,9 +88,7 @@ impl<'a> Reader<'a> {
         let mut database = config::database(database)?;
         database.config.application_name("leads-consumer dlq");
         migrate::check(&database).await?;
-        let (client, connection) = database.config.connect(database.tls.clone()).await?;
-        // It ends with the client.
-        tokio::spawn(connection);
+        let client = Connection::open(&database.config, &database.tls).await?;
         client.batch_execute("SET statement_timeout = '60s'").await?;
         let generation = store::live_generation(&client).await?;
         Ok(Self { database, client, generation, topic: leads_topic, json: *json })

@@ -1,10 +1,10 @@
 //! The SQL of generations: made, filled with indexes, made live, dropped.
 
 use postgres_openssl::MakeTlsConnector;
-use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::Config;
 
 use super::RebuildError;
+use crate::connection::Connection;
 use crate::disk::{self, Disk};
 use crate::failure::describe;
 use crate::store::{counts_table, leads_table};
@@ -32,31 +32,7 @@ pub struct Generations {
 
 /// The connection that holds the lock on generations, as long as it lives.
 pub(super) struct Keeper {
-    client: Client,
-    connection: JoinHandle<()>,
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
-}
-
-/// Connects under a name that `status` and PostgreSQL's own views show.
-pub(super) async fn connect(
-    config: &Config,
-    tls: &MakeTlsConnector,
-    name: &str,
-) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
-    let mut config = config.clone();
-    config.application_name(name);
-    let (client, connection) = config.connect(tls.clone()).await?;
-    let task = tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to PostgreSQL ended");
-        }
-    });
-    Ok((client, task))
+    client: Connection,
 }
 
 impl Keeper {
@@ -68,8 +44,8 @@ impl Keeper {
         config: &Config,
         tls: &MakeTlsConnector,
     ) -> Result<Self, RebuildError> {
-        let (client, connection) = connect(config, tls, "leads-consumer rebuild").await?;
-        let keeper = Self { client, connection };
+        let keeper =
+            Self { client: Connection::named(config, tls, "leads-consumer rebuild").await? };
         let query = "SELECT pg_try_advisory_lock($1, $2)";
         let ours: bool = keeper.client.query_one(query, &[&LOCK.0, &LOCK.1]).await?.try_get(0)?;
         if ours { Ok(keeper) } else { Err(RebuildError::Running(keeper.holder().await?)) }
@@ -276,17 +252,10 @@ impl Keeper {
 /// A swap under way: the live generation's offsets are sealed, and where they stand is known.
 /// Dropped without [`Swap::commit`], nothing has happened.
 pub(super) struct Swap {
-    client: Client,
-    connection: JoinHandle<()>,
+    client: Connection,
     from: i32,
     /// The next offset of each partition, in their order.
     pub(super) targets: Vec<i64>,
-}
-
-impl Drop for Swap {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
 }
 
 impl Swap {
@@ -300,8 +269,8 @@ impl Swap {
         from: i32,
         topic: &str,
     ) -> Result<Self, tokio_postgres::Error> {
-        let (client, connection) = connect(config, tls, "leads-consumer swap").await?;
-        let mut swap = Self { client, connection, from, targets: Vec::new() };
+        let client = Connection::named(config, tls, "leads-consumer swap").await?;
+        let mut swap = Self { client, from, targets: Vec::new() };
         swap.client
             .batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{SWAP_LOCK_TIMEOUT}'"))
             .await?;

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, Config};
 use uuid::Uuid;
 
 use super::RebuildError;
-use super::generations::connect;
+use crate::connection::Connection;
 use crate::source::log::{Log, Range};
 use crate::store::{counts_table, leads_table};
 
@@ -97,10 +97,9 @@ impl Comparison<'_> {
     /// # Errors
     /// PostgreSQL's or Kafka's, or that the live generation is too far behind to be compared.
     pub(super) async fn run(&self) -> Result<Report, RebuildError> {
-        let (client, connection) = connect(self.config, self.tls, "leads-consumer verify").await?;
+        let client = Connection::named(self.config, self.tls, "leads-consumer verify").await?;
         let result = self.compare(&client).await;
-        drop(client);
-        let _ = connection.await;
+        client.close().await;
         result
     }
 

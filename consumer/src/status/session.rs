@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::Error;
 
 use crate::config::Database;
+use crate::connection::Connection;
 use crate::failure::{Failure, Halt, classify, describe};
 
 /// How long PostgreSQL may take to let us in.
@@ -51,14 +51,7 @@ pub fn explain(error: &Error) -> Halt {
 /// A connection; it is closed with it.
 pub struct Session {
     /// To ask.
-    pub client: Client,
-    connection: JoinHandle<()>,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
+    pub client: Connection,
 }
 
 impl Session {
@@ -67,15 +60,9 @@ impl Session {
     /// # Errors
     /// See [`Unreachable`]; it takes five seconds at most.
     pub async fn open(database: &Database, name: &str) -> Result<Self, Unreachable> {
-        let mut config = database.config.clone();
-        config.application_name(name);
         let connect = async {
-            let (client, connection) = config.connect(database.tls.clone()).await?;
-            let connection = tokio::spawn(async move {
-                // Its end shows in the client's errors.
-                let _ = connection.await;
-            });
-            let session = Self { client, connection };
+            let client = Connection::named(&database.config, &database.tls, name).await?;
+            let session = Self { client };
             session.client.batch_execute(SETTINGS).await?;
             Ok::<_, Error>(session)
         };

@@ -1,9 +1,9 @@
 //! A connection with its settings and prepared statements.
 
 use postgres_openssl::MakeTlsConnector;
-use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Statement};
 
+use crate::connection::Connection;
 use crate::failure::Failure;
 
 /// A frozen or partitioned-off writer must not hold up its successor: its locks end by these.
@@ -31,10 +31,9 @@ const SETTINGS: &str = "
     JOIN pg_settings AS known ON known.name = wanted.name";
 
 pub(super) struct Session {
-    pub(super) client: Client,
+    pub(super) client: Connection,
     /// Prepared for one generation's tables at a time.
     prepared: Option<(i32, Statements)>,
-    connection: JoinHandle<()>,
 }
 
 /// A session at work on one generation's tables.
@@ -45,20 +44,11 @@ pub(super) struct At<'a> {
     pub(super) generation: i32,
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        // Closes the socket at once, a statement under way notwithstanding.
-        self.connection.abort();
-    }
-}
-
 impl Session {
     pub(super) async fn connect(config: &Config, tls: &MakeTlsConnector) -> Result<Self, Failure> {
-        let (client, connection) = open(config, tls).await?;
-        // Made first, so that the connection ends with it whatever comes.
-        let guard = Guard(Some(connection));
+        let client = Connection::open(config, tls).await?;
         client.batch_execute(SETTINGS).await?;
-        Ok(Self { client, prepared: None, connection: guard.release() })
+        Ok(Self { client, prepared: None })
     }
 
     /// Ends sessions that stand still in a COPY, and hold the offsets. No setting does: PostgreSQL
@@ -82,36 +72,6 @@ impl Session {
         let (_, statements) = self.prepared.insert((generation, statements));
         Ok(At { client: &self.client, statements, generation })
     }
-}
-
-struct Guard(Option<JoinHandle<()>>);
-
-impl Guard {
-    fn release(mut self) -> JoinHandle<()> {
-        self.0.take().unwrap_or_else(|| tokio::spawn(async {}))
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some(connection) = &self.0 {
-            connection.abort();
-        }
-    }
-}
-
-/// Connects and lets the connection run by itself; its end shows in the client's errors.
-async fn open(
-    config: &Config,
-    tls: &MakeTlsConnector,
-) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
-    let (client, connection) = config.connect(tls.clone()).await?;
-    let task = tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to PostgreSQL ended");
-        }
-    });
-    Ok((client, task))
 }
 
 pub(super) struct Statements {

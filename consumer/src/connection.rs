@@ -1,0 +1,68 @@
+//! A connection to PostgreSQL that ends with its owner.
+
+use std::ops::{Deref, DerefMut};
+
+use postgres_openssl::MakeTlsConnector;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Config, Error};
+
+/// A client, and the task that moves its bytes. Dropped: the socket is closed at once, a statement
+/// under way notwithstanding.
+pub struct Connection {
+    client: Client,
+    task: Task,
+}
+
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Connection {
+    /// Connects; the connection's end shows in the client's errors.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn open(config: &Config, tls: &MakeTlsConnector) -> Result<Self, Error> {
+        let (client, connection) = config.connect(tls.clone()).await?;
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to PostgreSQL ended");
+            }
+        });
+        Ok(Self { client, task: Task(task) })
+    }
+
+    /// The same under a name that `status` and `pg_stat_activity` show.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn named(config: &Config, tls: &MakeTlsConnector, name: &str) -> Result<Self, Error> {
+        let mut config = config.clone();
+        config.application_name(name);
+        Self::open(&config, tls).await
+    }
+
+    /// Ends the connection in order, after what was sent.
+    pub async fn close(self) {
+        let Self { client, mut task } = self;
+        drop(client);
+        let _ = (&mut task.0).await;
+    }
+}
+
+impl Deref for Connection {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
