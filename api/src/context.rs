@@ -39,6 +39,10 @@ pub enum Route {
     OpenApi,
     /// `/docs`
     Docs,
+    /// `/asyncapi.json`
+    AsyncApi,
+    /// `/schemas/{event}/{version}`
+    Schema,
     /// Everything else.
     Unmatched,
 }
@@ -54,6 +58,8 @@ impl Route {
             Self::Readyz => "/readyz",
             Self::OpenApi => "/openapi.json",
             Self::Docs => "/docs",
+            Self::AsyncApi => "/asyncapi.json",
+            Self::Schema => "/schemas/{event}/{version}",
             Self::Unmatched => "unmatched",
         }
     }
@@ -67,6 +73,8 @@ impl Route {
             | Self::Lead
             | Self::OpenApi
             | Self::Docs
+            | Self::AsyncApi
+            | Self::Schema
             | Self::Unmatched => false,
         }
     }

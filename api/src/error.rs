@@ -44,6 +44,8 @@ pub enum ErrorCode {
     InsufficientScope,
     /// No such lead in the key's workspace.
     LeadNotFound,
+    /// No such event, or no such version of it.
+    SchemaNotFound,
     /// No such route.
     RouteNotFound,
     /// The route has no such method.
@@ -97,6 +99,7 @@ impl ErrorCode {
             Self::InvalidApiKey => (StatusCode::UNAUTHORIZED, "invalid_api_key"),
             Self::InsufficientScope => (StatusCode::FORBIDDEN, "insufficient_scope"),
             Self::LeadNotFound => (StatusCode::NOT_FOUND, "lead_not_found"),
+            Self::SchemaNotFound => (StatusCode::NOT_FOUND, "schema_not_found"),
             Self::RouteNotFound => (StatusCode::NOT_FOUND, "route_not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not_acceptable"),

@@ -59,7 +59,7 @@ async fn to_docs(request: HttpRequest) -> HttpResponse {
         description = "Takes leads in. A 2xx on a write means that the message broker has the event on \
             all in-sync replicas.",
     ),
-    paths(create, create_batch, list, fetch, update, livez, readyz),
+    paths(create, create_batch, list, fetch, update, livez, readyz, super::contract::asyncapi, super::contract::schema),
     components(schemas(
         CreateLead, BatchItem, BatchAnswer, BatchOutcome, UpdateLead, Lead<'static>, LeadAnswer<'static>, ListAnswer, Pagination, ErrorAnswer,
         FieldError, FieldCode, Liveness, Readiness,
@@ -167,7 +167,7 @@ struct UpdateLead {
 /// Every error of the service has this shape.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "describes what error::ApiError writes")]
-struct ErrorAnswer {
+pub(super) struct ErrorAnswer {
     /// Stable code.
     #[schema(example = "validation_failed")]
     error: String,

@@ -2,6 +2,7 @@
 
 mod batch;
 mod body;
+mod contract;
 mod create;
 mod docs;
 mod fetch;
@@ -64,6 +65,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 })),
         )
         .configure(docs::configure)
+        .configure(contract::configure)
         .default_service(web::to(route_not_found));
 }
 
