@@ -46,6 +46,11 @@ impl InFlight {
         })
     }
 
+    /// The bounds, in count and bytes.
+    pub fn bounds(&self) -> (usize, usize) {
+        (self.max_count, self.max_bytes)
+    }
+
     /// Takes a place for `bytes`, or `None` when a bound is reached.
     pub fn enter(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;

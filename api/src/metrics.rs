@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
 
 use crate::context::Route;
 
@@ -15,11 +16,27 @@ const BUCKETS: &[f64] = &[
     10.0,
 ];
 
+/// Why a lead is refused for want of room or of a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// The broker can't be reached.
+    Unavailable,
+    /// The broker has stopped answering.
+    Stalled,
+    /// Too much is in flight.
+    Overloaded,
+    /// The broker did not acknowledge in time.
+    Unacknowledged,
+}
+
+/// The names of [`Shed`] as a label, in its order.
+const SHED: [&str; 4] = ["unavailable", "stalled", "overloaded", "unacknowledged"];
+
 /// Handles, made once: the hot path looks up no names.
 pub struct Metrics {
     handle: PrometheusHandle,
     requests: RwLock<HashMap<(Route, u16), Histogram>>,
-    shed: RwLock<HashMap<&'static str, Counter>>,
+    shed: [Counter; SHED.len()],
     publish_seconds: Histogram,
     in_flight: Gauge,
     in_flight_bytes: Gauge,
@@ -27,6 +44,7 @@ pub struct Metrics {
     conflicts: Counter,
     replays: Counter,
     recent_bytes: Gauge,
+    process: Collector,
 }
 
 impl Metrics {
@@ -42,10 +60,18 @@ impl Metrics {
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|error| error.to_string())?;
         describe();
+        metrics::gauge!("leads_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        let process = Collector::new("leads_");
+        process.describe();
         Ok(Arc::new(Self {
             handle,
             requests: RwLock::default(),
-            shed: RwLock::default(),
+            shed: SHED.map(|reason| {
+                let counter = metrics::counter!("leads_shed_total", "reason" => reason);
+                // There from the start: a rate finds no first step in a series that begins with it.
+                counter.increment(0);
+                counter
+            }),
             publish_seconds: metrics::histogram!("leads_publish_seconds"),
             in_flight: metrics::gauge!("leads_publish_in_flight"),
             in_flight_bytes: metrics::gauge!("leads_publish_in_flight_bytes"),
@@ -53,6 +79,7 @@ impl Metrics {
             conflicts: metrics::counter!("leads_precondition_failed_total"),
             replays: metrics::counter!("leads_idempotency_replayed_total"),
             recent_bytes: metrics::gauge!("leads_idempotency_cache_bytes"),
+            process,
         }))
     }
 
@@ -75,16 +102,8 @@ impl Metrics {
     }
 
     /// Counts a lead that was refused for want of room or of a broker.
-    pub fn shed(&self, reason: &'static str) {
-        let known = self.shed.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counter) = known.get(reason) {
-            counter.increment(1);
-            return;
-        }
-        drop(known);
-        let counter = metrics::counter!("leads_shed_total", "reason" => reason);
-        counter.increment(1);
-        self.shed.write().unwrap_or_else(PoisonError::into_inner).insert(reason, counter);
+    pub fn shed(&self, reason: Shed) {
+        self.shed[reason as usize].increment(1);
     }
 
     /// Counts an acknowledged publish.
@@ -114,6 +133,23 @@ impl Metrics {
         self.producer_queue.set(gauge(queued));
     }
 
+    /// Sets the most that may be in flight.
+    pub fn bounds(&self, count: usize, bytes: usize) {
+        metrics::gauge!("leads_publish_in_flight_limit").set(gauge(count));
+        metrics::gauge!("leads_publish_in_flight_limit_bytes").set(gauge(bytes));
+    }
+
+    /// Sets whether leads are taken in, which of `states` the broker is in, and how many keys there
+    /// are.
+    pub fn standing(&self, ready: bool, state: &str, states: &[&'static str], keys: usize) {
+        metrics::gauge!("leads_ready").set(f64::from(u8::from(ready)));
+        for known in states {
+            metrics::gauge!("leads_broker_state", "state" => *known)
+                .set(f64::from(u8::from(*known == state)));
+        }
+        metrics::gauge!("leads_keys").set(gauge(keys));
+    }
+
     /// Folds recorded samples into their buckets. To be called every second or so, or they pile up.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
@@ -121,6 +157,7 @@ impl Metrics {
 
     /// Everything in Prometheus' text format.
     pub fn render(&self) -> String {
+        self.process.collect();
         self.handle.render()
     }
 }
@@ -143,6 +180,15 @@ fn describe() {
         Unit::Seconds,
         "Time from handing an event to the producer to the broker's acknowledgement"
     );
+    describe_gauge!("leads_build_info", "1; the label tells the version");
+    describe_gauge!("leads_ready", "Whether leads are taken in: 1 or 0, as /readyz says");
+    describe_gauge!(
+        "leads_broker_state",
+        "1 for the state that the broker is in, 0 for the others"
+    );
+    describe_gauge!("leads_keys", "Keys that open something");
+    describe_gauge!("leads_publish_in_flight_limit", "MAX_IN_FLIGHT");
+    describe_gauge!("leads_publish_in_flight_limit_bytes", Unit::Bytes, "MAX_IN_FLIGHT_BYTES");
     describe_gauge!("leads_publish_in_flight", "Events handed over and not answered for yet");
     describe_gauge!(
         "leads_publish_in_flight_bytes",

@@ -77,6 +77,8 @@ impl Publisher {
         timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let (count, bytes) = in_flight.bounds();
+        metrics.bounds(count, bytes);
         Self {
             broker,
             topic,

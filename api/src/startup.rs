@@ -19,7 +19,7 @@ use crate::config::{HttpConfig, ServeConfig};
 use crate::context;
 use crate::error::ApiError;
 use crate::in_flight::InFlight;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Shed};
 use crate::projection_wait::ProjectionWait;
 use crate::publisher::{PublishError, Published, Publisher};
 use crate::read_model::ReadModel;
@@ -97,10 +97,10 @@ impl App {
     /// Counts a lead that was not taken for want of the broker.
     fn shed(&self, error: PublishError) -> ApiError {
         let shed = match error {
-            PublishError::Unavailable => Some("unavailable"),
-            PublishError::Stalled => Some("stalled"),
-            PublishError::Overloaded => Some("overloaded"),
-            PublishError::Unacknowledged => Some("unacknowledged"),
+            PublishError::Unavailable => Some(Shed::Unavailable),
+            PublishError::Stalled => Some(Shed::Stalled),
+            PublishError::Overloaded => Some(Shed::Overloaded),
+            PublishError::Unacknowledged => Some(Shed::Unacknowledged),
             PublishError::TooLarge | PublishError::Encoding => None,
         };
         if let Some(reason) = shed {
@@ -329,6 +329,7 @@ fn metrics_server(listener: TcpListener, app: web::Data<App>) -> std::io::Result
 
 async fn render_metrics(app: web::Data<App>) -> HttpResponse {
     app.publisher.report();
+    routes::report_standing(&app);
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(app.metrics.render())
 }
 

@@ -69,6 +69,10 @@ pub const TIMEOUT: &str = "timeout";
 /// The cause of a retry: a lead to be inserted is there already.
 pub const LEAD_IS_THERE: &str = "lead_is_there";
 
+/// Every cause of a retry.
+pub const CAUSES: [&str; 8] =
+    ["connection", "conflict", "resources", TIMEOUT, "shutdown", "system", "lock", LEAD_IS_THERE];
+
 /// Decides about an error of tokio-postgres.
 pub fn classify(error: &Error) -> Failure {
     let Some(db) = error.as_db_error() else {

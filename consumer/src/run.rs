@@ -64,6 +64,7 @@ async fn project(
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     let Database { config: database, tls } = &config.database;
+    telemetry::set_dead_letter_limit(config.dlq_max);
     let breaker = Arc::new(Breaker::new(config.dlq_max, config.dlq_window));
     let store = || Store::new(database, tls, &config.topic, Target::Live).with_breaker(&breaker);
     let stores = (0..config.lanes).map(|_| store()).collect();

@@ -71,6 +71,16 @@ impl Directory {
         self.loaded.load(Ordering::Relaxed)
     }
 
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).by_digest.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The key whose text has this digest.
     pub fn find(&self, digest: &Digest) -> Option<Arc<ActiveKey>> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);

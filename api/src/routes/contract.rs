@@ -3,7 +3,7 @@
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use leads_shared::documents::{ASYNCAPI, SCHEMAS};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::fetch::client_has;
 use super::{name_route, not_allowed};
@@ -37,7 +37,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
     get, path = "/asyncapi.json", tag = "log", summary = "The log as an AsyncAPI 3 document",
     params(("If-None-Match" = Option<String>, Header, description = "The ETag that the client has")),
     responses(
-        (status = 200, description = "The document", body = Value, headers(
+        (status = 200, description = "The document", body = Object, headers(
             ("ETag" = String, description = "Of this text"),
             ("Cache-Control" = String, description = "public, max-age=3600"))),
         (status = 304, description = "The client has it"),
@@ -59,7 +59,7 @@ async fn asyncapi(request: HttpRequest) -> HttpResponse {
         ("If-None-Match" = Option<String>, Header, description = "The ETag that the client has"),
     ),
     responses(
-        (status = 200, description = "The schema", body = Value, content_type = "application/schema+json",
+        (status = 200, description = "The schema", body = Object, content_type = "application/schema+json",
             headers(
                 ("ETag" = String, description = "Of this text"),
                 ("Cache-Control" = String, description = "public, max-age=3600"))),

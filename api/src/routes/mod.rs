@@ -21,6 +21,7 @@ use crate::context::{RequestContext, Route};
 use crate::error::{ApiError, ErrorCode};
 
 pub use docs::openapi;
+pub use health::report_standing;
 
 /// Every route of the service.
 pub fn configure(config: &mut web::ServiceConfig) {

@@ -11,6 +11,7 @@ mod disk_full;
 mod dlq;
 mod doctor;
 mod fencing;
+mod figures;
 mod load;
 mod memory;
 mod migrate;
