@@ -28,7 +28,7 @@ pub struct Document {
 pub fn documents() -> Vec<Document> {
     let schemas = schemas();
     let asyncapi = Document { path: "asyncapi.json".to_owned(), json: asyncapi(&schemas) };
-    let schemas = schemas.into_iter().map(|Version { event, version, schema }| Document {
+    let schemas = schemas.into_iter().map(|Generated { event, version, schema }| Document {
         path: format!("{}/{version}.json", event.name()),
         json: schema,
     });
@@ -36,21 +36,21 @@ pub fn documents() -> Vec<Document> {
 }
 
 /// A version of an event.
-struct Version {
+struct Generated {
     event: EventType,
     version: u32,
     schema: Value,
 }
 
 /// A new version is one line here; those before it stay.
-fn schemas() -> Vec<Version> {
+fn schemas() -> Vec<Generated> {
     vec![
         version::<LeadCreatedV1>(EventType::LeadCreated, 1),
         version::<LeadUpdatedV1>(EventType::LeadUpdated, 1),
     ]
 }
 
-/// The value of a record whose `ce_type` is LeadCreated: a lead was taken in. The first in log order
+/// The value of a record whose `ce_type` is `LeadCreated`: a lead was taken in. The first in log order
 /// stands; later ones of the same lead have no effect.
 #[derive(JsonSchema)]
 #[schemars(title = "LeadCreated, version 1")]
@@ -74,7 +74,7 @@ struct LeadCreatedV1 {
     lead: Lead<'static>,
 }
 
-/// The value of a record whose `ce_type` is LeadUpdated: fields of a lead were replaced or cleared.
+/// The value of a record whose `ce_type` is `LeadUpdated`: fields of a lead were replaced or cleared.
 #[derive(JsonSchema)]
 #[schemars(title = "LeadUpdated, version 1")]
 #[allow(dead_code, reason = "describes what Event::encode writes")]
@@ -165,7 +165,7 @@ impl<T: JsonSchema> JsonSchema for Change<T> {
     }
 }
 
-fn version<T: JsonSchema>(event: EventType, version: u32) -> Version {
+fn version<T: JsonSchema>(event: EventType, version: u32) -> Generated {
     let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| {
         // One file says it all: readers need no resolver.
         settings.inline_subschemas = true;
@@ -180,7 +180,7 @@ fn version<T: JsonSchema>(event: EventType, version: u32) -> Version {
     let keywords = first.map(|name| (name.to_owned(), rest[name].take()));
     let rest = rest.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
     let rest = rest.map(|(name, value)| (name.clone(), value.clone()));
-    Version { event, version, schema: keywords.into_iter().chain(rest).collect() }
+    Generated { event, version, schema: keywords.into_iter().chain(rest).collect() }
 }
 
 /// Opens every object whose fields are named, and leaves out what only speaks to Rust.
@@ -207,9 +207,9 @@ impl Transform for ForReaders {
 }
 
 /// Source: <https://www.asyncapi.com/docs/reference/specification/v3.0.0> and its Kafka bindings.
-fn asyncapi(versions: &[Version]) -> Value {
+fn asyncapi(versions: &[Generated]) -> Value {
     let reference = |at: &str, name: &str| json!({ "$ref": format!("#/{at}/{name}") });
-    let named = |of: &dyn Fn(&Version) -> Value| -> Map<String, Value> {
+    let named = |of: &dyn Fn(&Generated) -> Value| -> Map<String, Value> {
         versions.iter().map(|version| (message_name(version), of(version))).collect()
     };
     let settings = topic::events(topic::EVENTS, topic::DEFAULT_PARTITIONS);
@@ -265,11 +265,11 @@ fn asyncapi(versions: &[Version]) -> Value {
     })
 }
 
-fn message_name(Version { event, version, .. }: &Version) -> String {
+fn message_name(Generated { event, version, .. }: &Generated) -> String {
     format!("{}V{version}", event.name())
 }
 
-fn message(version: &Version) -> Value {
+fn message(version: &Generated) -> Value {
     // An AsyncAPI schema is its own dialect, and a part of this document.
     let mut payload = version.schema.clone();
     if let Some(payload) = payload.as_object_mut() {
@@ -291,7 +291,7 @@ fn message(version: &Version) -> Value {
 }
 
 /// As [`crate::headers`] writes them.
-fn headers(Version { event, version, .. }: &Version) -> Value {
+fn headers(Generated { event, version, .. }: &Generated) -> Value {
     let exactly = |text: &str| json!({ "type": "string", "const": text });
     let formatted = |format: &str, what: &str| json!({ "type": "string", "format": format, "description": what });
     json!({

@@ -1,4 +1,5 @@
 //! The schema of the log, as subscribers see it.
+#![allow(clippy::unwrap_used)]
 
 mod compatibility;
 mod envelope;
