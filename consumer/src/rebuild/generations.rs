@@ -126,7 +126,7 @@ impl Keeper {
                      WITH (fillfactor = 50, autovacuum_vacuum_threshold = 200,
                          autovacuum_vacuum_scale_factor = 0);
                  ALTER TABLE {counts} ADD CONSTRAINT {counts}_pkey
-                     PRIMARY KEY (workspace_id, partition);
+                     PRIMARY KEY (workspace_id, field, value, partition);
                  COMMIT"
             ))
             .await?;
@@ -310,7 +310,10 @@ impl Swap {
                          AND new.topic = old.topic AND new.partition = old.partition
                          AND new.\"offset\" = old.\"offset\" AND new.exported_at IS NULL;
                  CREATE OR REPLACE VIEW lead_counts AS
-                     SELECT workspace_id, partition, leads FROM {counts};
+                     SELECT workspace_id, partition, leads FROM {counts} WHERE field = 'all';
+                 CREATE OR REPLACE VIEW lead_value_counts AS
+                     SELECT workspace_id, field, value, partition, leads FROM {counts}
+                     WHERE field <> 'all';
                  CREATE OR REPLACE VIEW leads AS SELECT {LEAD_COLUMNS} FROM {leads};
                  COMMIT"
             ))

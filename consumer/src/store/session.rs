@@ -135,7 +135,7 @@ const END_FROZEN_WRITERS: &str = "
                 AND l.mode = 'RowExclusiveLock' AND l.granted)";
 
 const READ_KNOWN: &str = "
-    SELECT l.workspace_id, l.id, l.version, l.last_event_id, l.updated_at
+    SELECT l.workspace_id, l.id, l.version, l.last_event_id, l.updated_at, l.code, l.source
     FROM UNNEST($1::uuid[], $2::uuid[]) AS wanted (workspace_id, id)
     JOIN {leads} AS l ON l.workspace_id = wanted.workspace_id AND l.id = wanted.id";
 
@@ -171,9 +171,10 @@ const UPDATE_LEADS: &str = "
     WHERE l.workspace_id = c.workspace_id AND l.id = c.id";
 
 const COUNT_LEADS: &str = "
-    INSERT INTO {lead_counts} AS l (workspace_id, partition, leads)
-    SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::bigint[])
-    ON CONFLICT (workspace_id, partition) DO UPDATE SET leads = l.leads + EXCLUDED.leads";
+    INSERT INTO {lead_counts} AS l (workspace_id, field, value, partition, leads)
+    SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::int[], $5::bigint[])
+    ON CONFLICT (workspace_id, field, value, partition)
+    DO UPDATE SET leads = l.leads + EXCLUDED.leads";
 
 const INSERT_PRECONDITION_FAILURES: &str = "
     INSERT INTO precondition_failures (event_id, occurred_at)

@@ -99,7 +99,7 @@ async fn under_load_the_new_generation_is_the_old_one_and_nobody_notices() {
     assert_rows(&system, &facts).await;
     assert_eq!(consumer.exit_status(), None, "the live projection went on");
     let indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'leads_g3'";
-    assert_eq!(system.number(indexes).await, 3);
+    assert_eq!(system.number(indexes).await, 5);
     assert_eq!(system.number("SELECT count(*) FROM projection_generation").await, 2);
 }
 
