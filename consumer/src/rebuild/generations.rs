@@ -7,7 +7,7 @@ use super::RebuildError;
 use crate::connection::Connection;
 use crate::disk::{self, Disk};
 use crate::failure::describe;
-use crate::store::{counts_table, leads_table};
+use crate::store::{counts_table, end_frozen_writers, leads_table};
 
 /// Held by whoever builds or swaps generations: "lead", "rebd" in ASCII.
 pub const LOCK: (i32, i32) = (0x6c65_6164, 0x7265_6264);
@@ -77,6 +77,11 @@ impl Keeper {
     /// Whether the lock may be gone.
     pub(super) fn is_lost(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Ends writers of the live generation that stand still and hold up a swap.
+    pub(super) async fn end_frozen_writers(&self) {
+        end_frozen_writers(&self.client).await;
     }
 
     /// The generations there are.

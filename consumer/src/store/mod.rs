@@ -23,7 +23,7 @@ use crate::projection::parking::{self, LeadAt};
 use crate::projection::{Counted, Key, Known};
 pub use batch::{Advance, Applied, Batch};
 use session::{At, Session};
-pub(crate) use session::{counts_table, leads_table};
+pub(crate) use session::{counts_table, end_frozen_writers, leads_table};
 
 /// A creation that is there already is rare: a batch is inserted without a look, and PostgreSQL says
 /// when one is. Where one is, others follow; so long each batch looks first.
@@ -234,7 +234,7 @@ impl Store {
         }
         if let (Err(Failure::Retry { cause: "lock", .. }), Some(session)) = (&result, &self.session)
         {
-            session.end_frozen_writers().await;
+            session::end_frozen_writers(&session.client).await;
         }
         result
     }
