@@ -188,9 +188,10 @@ impl Publisher {
         }
         match self.broker.state() {
             BrokerState::Up => {}
-            BrokerState::Connecting | BrokerState::Down | BrokerState::TopicMissing => {
-                return Err(PublishError::Unavailable);
-            }
+            BrokerState::Connecting
+            | BrokerState::Down
+            | BrokerState::TopicMissing
+            | BrokerState::Replacing => return Err(PublishError::Unavailable),
         }
         if self.in_flight.oldest() > STALLED_AFTER { Err(PublishError::Stalled) } else { Ok(()) }
     }
@@ -207,6 +208,7 @@ impl Publisher {
             self.in_flight.bytes(),
             self.broker.queue_len(),
         );
+        self.metrics.clients_replaced(self.broker.replaced());
     }
 
     /// Takes no more, and waits until what was handed over is answered for. Blocks.

@@ -36,6 +36,9 @@ const REPORT_PAUSE: Duration = Duration::from_micros(200);
 /// After this long without a broker, a client is made anew.
 const GIVE_UP_CLIENT: Duration = Duration::from_secs(10);
 
+/// A producer that fails for good as soon as it is made is not made anew more often than this.
+const REPLACE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Where a record stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
@@ -74,6 +77,17 @@ pub enum BrokerState {
     Down,
     /// Reached, but the events topic does not exist.
     TopicMissing,
+    /// Reached, but the producer has failed for good; another one is on its way.
+    Replacing,
+}
+
+/// Producers that were replaced since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// They had failed for good.
+    pub fatal: u64,
+    /// They had lost their brokers.
+    pub lost: u64,
 }
 
 /// A record to publish.
@@ -108,6 +122,11 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Pending>) {
         let outcome = match result {
+            // What was sent twice may be acknowledged without saying where it stands. That is no
+            // place to wait for, and an answer of 2xx names it.
+            Ok(message) if message.offset() < 0 => {
+                Err(DeliveryFailure::Unknown("acknowledged without an offset".to_owned()))
+            }
             Ok(message) => {
                 let position =
                     Position { partition: message.partition(), offset: message.offset() };
@@ -129,10 +148,10 @@ fn failure_of(error: &KafkaError) -> DeliveryFailure {
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::PurgeQueue,
+            | RDKafkaErrorCode::UnknownPartition,
         ) => DeliveryFailure::NotTaken(error.to_string()),
-        // Anything else may have reached a replica before it failed.
+        // Anything else may have reached a replica before it failed: also what is purged from the
+        // queue, which may be there for its second try.
         _ => DeliveryFailure::Unknown(error.to_string()),
     }
 }
@@ -164,7 +183,16 @@ impl Broker {
             0 => BrokerState::Connecting,
             1 => BrokerState::Up,
             2 => BrokerState::Down,
-            _ => BrokerState::TopicMissing,
+            3 => BrokerState::TopicMissing,
+            _ => BrokerState::Replacing,
+        }
+    }
+
+    /// How many producers were replaced since the start.
+    pub fn replaced(&self) -> Replaced {
+        Replaced {
+            fatal: self.state.replaced_fatal.load(Ordering::Relaxed),
+            lost: self.state.replaced_lost.load(Ordering::Relaxed),
         }
     }
 
@@ -205,7 +233,11 @@ impl Broker {
             .headers(owned);
         match self.producer().send(base) {
             Ok(()) => Ok(answer),
-            Err((error, _)) => Err(failure_of(&error)),
+            Err((error, _)) => Err(match failure_of(&error) {
+                // It was not even queued.
+                DeliveryFailure::Unknown(reason) => DeliveryFailure::NotTaken(reason),
+                failure => failure,
+            }),
         }
     }
 
@@ -243,51 +275,92 @@ impl Broker {
     ///
     /// A client that stays away is made anew. librdkafka forgets its brokers when a broker that is
     /// just coming back names none, and does not ask the bootstrap servers again:
-    /// <https://github.com/confluentinc/librdkafka/issues/5301>. One with a fatal error is, too.
+    /// <https://github.com/confluentinc/librdkafka/issues/5301>. One with a fatal error is, too: an
+    /// idempotent producer that no longer knows what the broker has takes no record any more.
+    /// Source: <https://docs.confluent.io/platform/current/clients/librdkafka/html/md_INTRODUCTION.html>,
+    /// "Idempotent producer, standard errors".
     fn watch(&self, topic: &str) {
         let mut reached = Instant::now();
+        let mut made: Option<Instant> = None;
         while !self.state.stop.load(Ordering::Relaxed) {
             let producer = self.producer();
-            let found = producer.client().fetch_metadata(Some(topic), Duration::from_secs(2));
-            let acknowledged = self.state.acknowledged.swap(false, Ordering::Relaxed);
-            let state = match found {
-                // Under load the question may wait behind the leads; their answers say enough.
-                Err(_) if acknowledged => self.state(),
-                Err(_) if self.state() == BrokerState::Connecting => BrokerState::Connecting,
-                Err(_) => BrokerState::Down,
-                Ok(metadata) => {
-                    let partitions = metadata.topics().first().map_or(0, |t| t.partitions().len());
-                    let count = u32::try_from(partitions).unwrap_or(u32::MAX);
-                    self.state.partitions.store(count, Ordering::Relaxed);
-                    if count > 0 { BrokerState::Up } else { BrokerState::TopicMissing }
+            if self.state.acknowledged.swap(false, Ordering::Relaxed) {
+                self.state.producer_is_well();
+                reached = Instant::now();
+            }
+            let fatal = producer.client().fatal_error();
+            let state = match &fatal {
+                Some((code, reason)) => {
+                    self.state.tell_fatal(*code, reason);
+                    BrokerState::Replacing
                 }
+                None => self.ask(&producer, topic),
             };
             self.state.set(state);
             if found_any(state) {
                 reached = Instant::now();
             }
-            let fatal = producer.client().fatal_error();
-            // Nothing is handed over while Kafka is away, and what was has run into its time-out:
-            // the new client can't overtake the old one.
-            let idle = producer.in_flight_count() == 0;
-            if idle && (fatal.is_some() || reached.elapsed() > GIVE_UP_CLIENT) {
-                tracing::info!(?fatal, "a new client looks for kafka");
+            let due = match fatal {
+                Some(_) => made.is_none_or(|made| made.elapsed() > REPLACE_PAUSE),
+                None => reached.elapsed() > GIVE_UP_CLIENT,
+            };
+            // What was handed over is answered for: the new client can't overtake the old one.
+            if due && producer.in_flight_count() == 0 {
+                let count = if fatal.is_some() {
+                    &self.state.replaced_fatal
+                } else {
+                    &self.state.replaced_lost
+                };
+                count.fetch_add(1, Ordering::Relaxed);
+                tracing::info!("a new client looks for kafka");
+                drop(producer);
                 self.replace_producer();
-                reached = Instant::now();
+                (made, reached) = (Some(Instant::now()), Instant::now());
+                continue;
             }
-            let pause = if state == BrokerState::Up { 1_000 } else { 200 };
-            thread::sleep(Duration::from_millis(pause));
+            self.state.pause(match state {
+                BrokerState::Up => Duration::from_secs(1),
+                BrokerState::Replacing => Duration::from_millis(20),
+                BrokerState::Connecting | BrokerState::Down | BrokerState::TopicMissing => {
+                    Duration::from_millis(200)
+                }
+            });
+        }
+    }
+
+    /// What the brokers say of the topic.
+    fn ask(&self, producer: &BaseProducer<Context>, topic: &str) -> BrokerState {
+        let found = producer.client().fetch_metadata(Some(topic), Duration::from_secs(2));
+        match found {
+            // Under load the question may wait behind the leads; their answers say enough.
+            Err(_) if self.state.acknowledged.load(Ordering::Relaxed) => self.state(),
+            Err(_) if self.state() == BrokerState::Connecting => BrokerState::Connecting,
+            Err(_) => BrokerState::Down,
+            Ok(metadata) => {
+                let partitions = metadata.topics().first().map_or(0, |t| t.partitions().len());
+                let count = u32::try_from(partitions).unwrap_or(u32::MAX);
+                self.state.partitions.store(count, Ordering::Relaxed);
+                if count > 0 { BrokerState::Up } else { BrokerState::TopicMissing }
+            }
         }
     }
 
     fn replace_producer(&self) {
-        match make_producer(&self.config, &self.state) {
-            Ok(producer) => {
-                let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
-                *current = Arc::new(producer);
+        let producer = match make_producer(&self.config, &self.state) {
+            Ok(producer) => Arc::new(producer),
+            Err(error) => {
+                return tracing::error!(%error, "a new Kafka client could not be made");
             }
-            Err(error) => tracing::error!(%error, "a new Kafka client could not be made"),
-        }
+        };
+        let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *current, producer);
+        drop(current);
+        // To close a client takes time: none of a request's, and none of its successor's.
+        spawn("kafka-retired", move || {
+            while Arc::strong_count(&old) > 1 {
+                old.poll(Duration::from_millis(10));
+            }
+        });
     }
 
     /// Answers all requests that wait for the same partition with one question to the broker, asked
@@ -315,7 +388,7 @@ impl Broker {
 /// Whether a broker has answered.
 fn found_any(state: BrokerState) -> bool {
     match state {
-        BrokerState::Up | BrokerState::TopicMissing => true,
+        BrokerState::Up | BrokerState::TopicMissing | BrokerState::Replacing => true,
         BrokerState::Connecting | BrokerState::Down => false,
     }
 }
