@@ -47,6 +47,8 @@ const PLACES: (&str, &str) = ("MAX_IN_FLIGHT", "90");
 const SLOW: (&str, &str) = ("KAFKA_LINGER_MS", "100");
 /// For a machine that is busy with other tests.
 const NOISE: Duration = Duration::from_secs(2);
+/// Leads of the key that doesn't flood.
+const STEADY: usize = 30;
 const MEBIBYTE: usize = 1024 * 1024;
 
 /// What became of a flood's items.
@@ -54,7 +56,8 @@ const MEBIBYTE: usize = 1024 * 1024;
 struct Flood {
     taken: usize,
     shed: usize,
-    slowest: Duration,
+    /// The times of the batches that were taken in part.
+    times: Vec<Duration>,
 }
 
 /// Batches of 100, one after the other, until told to stop.
@@ -77,23 +80,25 @@ async fn flood(api: &Api, key: &Key, stop: &watch::Receiver<bool>) -> Flood {
             flood.shed += 1;
         }
         if taken > 0 {
-            flood.slowest = flood.slowest.max(asked.elapsed());
+            flood.times.push(asked.elapsed());
         }
         flood.taken += taken;
     }
     flood
 }
 
-/// Leads one after the other, each of them taken; the time of the slowest.
-async fn steady(api: &Api, key: &Key, count: usize) -> Duration {
-    let mut slowest = Duration::ZERO;
-    for _ in 0..count {
+/// Leads one after the other, each of them taken. The median of their times: on a busy machine the
+/// slowest says nothing, and is bounded by `PUBLISH_TIMEOUT` all the same.
+async fn steady(api: &Api, key: &Key) -> Duration {
+    let mut times = Vec::new();
+    for _ in 0..STEADY {
         let asked = Instant::now();
         let answer = api.post_lead(key, "{}").await;
         assert_eq!(answer.status, 201, "the quiet key is never shed: {}", answer.text());
-        slowest = slowest.max(asked.elapsed());
+        times.push(asked.elapsed());
     }
-    slowest
+    times.sort();
+    times[STEADY / 2]
 }
 
 #[test]
@@ -104,16 +109,16 @@ fn a_flood_by_one_key_leaves_another_as_it_was() {
             (system.create_key(unlimited()).await, system.create_key(unlimited()).await);
         let api = system.start_api_with(&[PLACES, SLOW]).await;
         api.wait_ready().await;
-        let alone = steady(&api, &quiet, 20).await;
-        let mut taken = 20;
-        let mut slowest = Vec::new();
+        let alone = steady(&api, &quiet).await;
+        let mut taken = STEADY;
+        let mut typical = Vec::new();
         let memory = api.peak_memory();
         // Ten times the share, and twice that.
         for clients in [8, 16] {
             let (stop, stopped) = watch::channel(false);
             let floods = (0..clients).map(|_| flood(&api, &loud, &stopped));
             let beside = async {
-                let pressed = steady(&api, &quiet, 50).await;
+                let pressed = steady(&api, &quiet).await;
                 stop.send_replace(true);
                 pressed
             };
@@ -122,10 +127,13 @@ fn a_flood_by_one_key_leaves_another_as_it_was() {
             let shed: usize = floods.iter().map(|flood| flood.shed).sum();
             let kept: usize = floods.iter().map(|flood| flood.taken).sum();
             assert!(shed > kept && kept > 80, "{shed} shed, {kept} taken: the flood has its share");
-            slowest.push(floods.iter().map(|flood| flood.slowest).max().unwrap_or_default());
-            taken += 50 + kept;
+            let mut times: Vec<_> = floods.into_iter().flat_map(|flood| flood.times).collect();
+            times.sort();
+            typical.push(times[times.len() / 2]);
+            taken += STEADY + kept;
         }
-        assert!(slowest[1] < slowest[0] * 3 + NOISE, "what is taken is as fast: {slowest:?}");
+        assert!(typical[1] < typical[0] * 3 + NOISE, "what is taken is as fast: {typical:?}");
+        println!("median: alone {alone:?}, the flood's {typical:?}");
         let shed = async |reason| api.metric("leads_shed_total", reason).await;
         assert!(shed(r#"reason="key_share""#).await > 0.0);
         assert!(shed(r#"reason="overloaded""#).await < 1.0, "the service was never full");
