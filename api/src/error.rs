@@ -327,7 +327,11 @@ impl From<PublishError> for ApiError {
             ),
             PublishError::Overloaded => (
                 ErrorCode::Overloaded,
-                "too many leads are waiting for the message broker; nothing was taken, send it again",
+                "the service is full: too many leads are waiting for the message broker; nothing was taken, send it again",
+            ),
+            PublishError::OverShare => (
+                ErrorCode::Overloaded,
+                "this key holds its share: too many of its leads are waiting for the message broker; nothing was taken, send less at once, or send it again",
             ),
             PublishError::Unacknowledged => (
                 ErrorCode::PublishTimeout,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::broker::Replaced;
 use crate::context::Route;
 
 /// Upper bounds in seconds: below a millisecond for the service itself, seconds for outages.
@@ -27,6 +28,8 @@ pub struct Metrics {
     conflicts: Counter,
     replays: Counter,
     recent_bytes: Gauge,
+    replaced_fatal: Counter,
+    replaced_lost: Counter,
 }
 
 impl Metrics {
@@ -53,6 +56,8 @@ impl Metrics {
             conflicts: metrics::counter!("leads_precondition_failed_total"),
             replays: metrics::counter!("leads_idempotency_replayed_total"),
             recent_bytes: metrics::gauge!("leads_idempotency_cache_bytes"),
+            replaced_fatal: metrics::counter!("leads_producer_replaced_total", "reason" => "fatal"),
+            replaced_lost: metrics::counter!("leads_producer_replaced_total", "reason" => "lost"),
         }))
     }
 
@@ -114,6 +119,12 @@ impl Metrics {
         self.producer_queue.set(gauge(queued));
     }
 
+    /// Sets how many producers were replaced since the start.
+    pub fn clients_replaced(&self, replaced: Replaced) {
+        self.replaced_fatal.absolute(replaced.fatal);
+        self.replaced_lost.absolute(replaced.lost);
+    }
+
     /// Folds recorded samples into their buckets. To be called every second or so, or they pile up.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
@@ -156,6 +167,10 @@ fn describe() {
     describe_counter!(
         "leads_shed_total",
         "Leads refused for want of room or of a broker, by reason"
+    );
+    describe_counter!(
+        "leads_producer_replaced_total",
+        "Producers made anew: failed for good (fatal), or ten seconds without a broker (lost)"
     );
     describe_counter!(
         "leads_idempotency_replayed_total",

@@ -18,7 +18,7 @@ use crate::broker::Broker;
 use crate::config::{HttpConfig, ServeConfig};
 use crate::context;
 use crate::error::ApiError;
-use crate::in_flight::InFlight;
+use crate::in_flight::{InFlight, Share};
 use crate::metrics::Metrics;
 use crate::projection_wait::ProjectionWait;
 use crate::publisher::{PublishError, Published, Publisher};
@@ -79,18 +79,20 @@ impl App {
     pub async fn publish(
         &self,
         event: &Event<'_>,
+        share: &Arc<Share>,
         traceparent: Option<&str>,
     ) -> Result<Published, ApiError> {
-        self.publisher.publish(event, traceparent).await.map_err(|error| self.shed(error))
+        self.publisher.publish(event, share, traceparent).await.map_err(|error| self.shed(error))
     }
 
     /// Publishes events together; one result for each.
     pub async fn publish_all(
         &self,
         events: &[Event<'_>],
+        share: &Arc<Share>,
         traceparent: Option<&str>,
     ) -> Vec<Result<Published, ApiError>> {
-        let results = self.publisher.publish_all(events, traceparent).await;
+        let results = self.publisher.publish_all(events, share, traceparent).await;
         results.into_iter().map(|result| result.map_err(|error| self.shed(error))).collect()
     }
 
@@ -100,6 +102,7 @@ impl App {
             PublishError::Unavailable => Some("unavailable"),
             PublishError::Stalled => Some("stalled"),
             PublishError::Overloaded => Some("overloaded"),
+            PublishError::OverShare => Some("key_share"),
             PublishError::Unacknowledged => Some("unacknowledged"),
             PublishError::TooLarge | PublishError::Encoding => None,
         };
