@@ -214,7 +214,10 @@ pub async fn observe(
     let _active = app.as_ref().map(|app| app.enter());
     let response = match connection::admit(&request) {
         // Routes answer their errors themselves: an `Err` here would be a fault of a middleware.
-        Ok(_stream) => server::in_json(next.call(request).await?.map_into_boxed_body()),
+        Ok(under_way) => {
+            let response = next.call(request).await?.map_into_boxed_body();
+            connection::hold(server::in_json(response), under_way)
+        }
         Err(error) => request.into_response(HttpResponse::from_error(error)),
     };
     let kept = app.as_ref().filter(|_| context.route.get().is_fixed()).map(|app| &app.kept);

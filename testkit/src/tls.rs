@@ -14,7 +14,7 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::ssl::{SslAcceptor, SslConnector, SslMethod};
 use openssl::x509::extension::{
     AuthorityKeyIdentifier, BasicConstraints, KeyUsage, SubjectAlternativeName,
     SubjectKeyIdentifier,
@@ -142,6 +142,17 @@ impl Authority {
             .timeout(crate::DEADLINE)
             .tls_certs_only([root.expect(MADE)])
             .tls_info(true)
+    }
+
+    /// A bare connection over TLS that trusts this authority alone, for what no HTTP client would
+    /// send. It blocks; reading gives up after [`crate::DEADLINE`].
+    pub fn connect(&self, host: &str, address: SocketAddr) -> impl Read + Write {
+        let mut connector = SslConnector::builder(SslMethod::tls()).expect(MADE);
+        connector.set_ca_file(&self.file).expect("the file is there");
+        let stream = TcpStream::connect(address).expect("the server takes connections");
+        stream.set_read_timeout(Some(crate::DEADLINE)).expect("a time-out can be set");
+        let stream = connector.build().connect(host, stream);
+        stream.unwrap_or_else(|error| panic!("{address} is not trusted: {error}"))
     }
 
     /// A server's certificate for these host names and addresses.

@@ -201,6 +201,8 @@ fn quality(text: &str) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
 
     fn best(header: &str) -> Option<&'static str> {
@@ -235,6 +237,24 @@ mod tests {
             assert_eq!(best(header), coding, "{header}");
         }
         assert_eq!(Accepted::read(&HeaderMap::new()).best(), None);
+    }
+
+    /// Not even one whose length is known: it comes piece by piece, and each is to go out at once.
+    #[actix_web::test]
+    async fn a_stream_is_left_alone() {
+        let pieces = || futures_util::stream::iter([Ok::<_, actix_web::Error>(Bytes::from("x"))]);
+        for response in [
+            HttpResponse::Ok().content_type("text/event-stream").streaming(pieces()),
+            HttpResponse::Ok().content_type("application/json").streaming(pieces()),
+            HttpResponse::Ok().no_chunking(5000).streaming(pieces()),
+            HttpResponse::Ok().content_type("text/event-stream").body("x".repeat(5000)),
+        ] {
+            let size = response.body().size();
+            let request = TestRequest::default().insert_header((ACCEPT_ENCODING, "gzip, *"));
+            let answer = compressed(request.to_srv_response(response), None).await;
+            assert_eq!(answer.headers().get(CONTENT_ENCODING), None);
+            assert_eq!(answer.response().body().size(), size);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The listeners: what is around the routes and does not know them.
 
 pub(crate) mod compress;
-pub mod connection;
+pub(crate) mod connection;
 pub mod tls;
 
 use std::net::{SocketAddr, TcpListener};
@@ -10,13 +10,13 @@ use actix_cors::{Cors, CorsError};
 use actix_web::dev::{Server, ServiceResponse};
 use actix_web::middleware::{Condition, from_fn};
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, web};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::HttpConfig;
 use crate::context;
 use crate::error::{ApiError, ErrorCode};
 use crate::routes;
 use crate::startup::App;
-use connection::Streams;
 use tls::Tls;
 
 /// Bytes of bodies that a client may send ahead of being read, on one HTTP/2 connection and on one
@@ -42,6 +42,8 @@ pub(crate) fn api(
     app: web::Data<App>,
 ) -> Result<Server, String> {
     let origins = http.cors_origins.clone();
+    let patience = http.keep_alive + http.header_timeout;
+    raise_open_files();
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(app.clone())
@@ -56,9 +58,7 @@ pub(crate) fn api(
     .max_connections(http.max_connections)
     .h2_initial_window_size(STREAM_WINDOW)
     .h2_initial_connection_window_size(CONNECTION_WINDOW)
-    .on_connect(|_, data| {
-        data.insert(Streams::default());
-    })
+    .on_connect(move |io, data| connection::watch(io, patience, data))
     .shutdown_timeout(1)
     .disable_signals();
     let server = match tls {
@@ -66,6 +66,13 @@ pub(crate) fn api(
         Some(tls) => server.listen_rustls_0_23(listener, tls.server_config()?),
     };
     Ok(server.map_err(|error| error.to_string())?.run())
+}
+
+/// As many open files as the system lets the process have: a connection takes two. What is not
+/// granted is not missed before there are as many.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn cors(origins: &[String]) -> Cors {

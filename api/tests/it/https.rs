@@ -1,5 +1,6 @@
 //! With a certificate the API speaks HTTP/2 and HTTP/1.1 over TLS, and takes a new one as it runs.
 
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -245,6 +246,35 @@ fn files_that_can_not_be_used_are_named_at_boot() {
         assert_eq!(line.level(), "WARN");
         let until = api.metric("leads_tls_certificate_expiry_seconds", "").await;
         assert!((until - 86_400.0).abs() < 1.0, "{until}");
+    });
+}
+
+#[test]
+fn slow_clients_are_cut_off_inside_tls_as_well() {
+    run(async {
+        let system = System::builder().without_topics().without_migrations().build().await;
+        let (authority, folder) = (Authority::new(), Folder::new());
+        write(&folder, &authority.issue(HOSTS));
+        let [cert, key] = env(folder.path());
+        let limits = [("HEADER_TIMEOUT", "1s"), ("KEEP_ALIVE", "1s")];
+        let env = [&[(cert.0, cert.1.as_str()), (key.0, &key.1)], &limits[..]].concat();
+        let api = system.start_api_with(&env).await;
+        let address = api.address();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut stream = authority.connect("localhost", address);
+            stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").expect("it is taken");
+            let mut read = vec![0; 12];
+            stream.read_exact(&mut read).expect("an answer");
+            stream.write_all(b"GET /livez HTTP/1.1\r\nx-slow: ").expect("it is taken");
+            let ended = stream.read_to_end(&mut read);
+            let waits = ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+            assert!(!waits, "it is still open");
+            read
+        });
+        let read = read.await.expect("it has ended");
+        assert!(read.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&read));
+        // One that never shakes hands.
+        api.raw().await.read_to_close(DEADLINE).await;
     });
 }
 
