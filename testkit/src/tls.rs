@@ -145,9 +145,13 @@ impl Authority {
     }
 
     /// A bare connection over TLS that trusts this authority alone, for what no HTTP client would
-    /// send. It blocks; reading gives up after [`crate::DEADLINE`].
-    pub fn connect(&self, host: &str, address: SocketAddr) -> impl Read + Write {
+    /// send. `protocols` is what is offered inside, each behind its length; none when empty. It
+    /// blocks; reading gives up after [`crate::DEADLINE`].
+    pub fn connect(&self, host: &str, address: SocketAddr, protocols: &[u8]) -> impl Read + Write {
         let mut connector = SslConnector::builder(SslMethod::tls()).expect(MADE);
+        if !protocols.is_empty() {
+            connector.set_alpn_protos(protocols).expect("lengths and names");
+        }
         connector.set_ca_file(&self.file).expect("the file is there");
         let stream = TcpStream::connect(address).expect("the server takes connections");
         stream.set_read_timeout(Some(crate::DEADLINE)).expect("a time-out can be set");

@@ -261,7 +261,7 @@ fn slow_clients_are_cut_off_inside_tls_as_well() {
         let api = system.start_api_with(&env).await;
         let address = api.address();
         let read = tokio::task::spawn_blocking(move || {
-            let mut stream = authority.connect("localhost", address);
+            let mut stream = authority.connect("localhost", address, b"");
             stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").expect("it is taken");
             let mut read = vec![0; 12];
             stream.read_exact(&mut read).expect("an answer");

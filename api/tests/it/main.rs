@@ -12,6 +12,7 @@ mod cors;
 mod deploy;
 mod errors;
 mod hardening;
+mod http2;
 mod https;
 mod idempotency;
 mod isolation;
