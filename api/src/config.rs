@@ -53,8 +53,8 @@ pub struct ServeArgs {
     /// Address of the API
     #[arg(long, env = "API_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// PEM file of the certificate that the API proves itself with, its chain behind it; with
-    /// API_TLS_KEY the API speaks HTTP/2 and HTTP/1.1 over TLS, without them HTTP/1.1 in clear
+    /// PEM file of the certificate that the API proves itself with, its chain behind it. With
+    /// it and its key the API speaks HTTP/2 and HTTP/1.1 over TLS, without them HTTP/1.1 in clear
     #[arg(long, env = "API_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
     /// PEM file of the certificate's private key, without a passphrase

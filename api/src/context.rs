@@ -212,14 +212,15 @@ pub async fn observe(
     let app = request.app_data::<web::Data<App>>().cloned();
     request.extensions_mut().insert(Rc::clone(&context));
     let _active = app.as_ref().map(|app| app.enter());
-    let response = match connection::admit(&request) {
-        // Routes answer their errors themselves: an `Err` here would be a fault of a middleware.
-        Ok(under_way) => {
-            let response = next.call(request).await?.map_into_boxed_body();
-            connection::hold(server::in_json(response), under_way)
-        }
-        Err(error) => request.into_response(HttpResponse::from_error(error)),
-    };
+    let response =
+        match connection::admit(&request, app.as_ref().is_some_and(|app| app.is_closed())) {
+            // Routes answer their errors themselves: an `Err` here would be a fault of a middleware.
+            Ok(under_way) => {
+                let response = next.call(request).await?.map_into_boxed_body();
+                connection::hold(server::in_json(response), under_way)
+            }
+            Err(error) => request.into_response(HttpResponse::from_error(error)),
+        };
     let kept = app.as_ref().filter(|_| context.route.get().is_fixed()).map(|app| &app.kept);
     let mut response = compressed(response, kept).await;
     context.write_headers(response.headers_mut());

@@ -70,6 +70,8 @@ pub enum ErrorCode {
     InternalError,
     /// The keys are not loaded yet.
     Starting,
+    /// Nothing was taken: the instance is on its way out.
+    ShuttingDown,
     /// Nothing was taken: the broker can't be reached or has stopped answering.
     BrokerUnavailable,
     /// Nothing was taken: too much is in flight.
@@ -120,6 +122,7 @@ impl ErrorCode {
             Self::RateLimitExceeded => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
             Self::InternalError => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
             Self::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
             Self::BrokerUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::PublishTimeout => (StatusCode::SERVICE_UNAVAILABLE, "publish_timeout"),

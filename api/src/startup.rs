@@ -51,6 +51,8 @@ pub struct App {
     /// Requests being served.
     active: AtomicUsize,
     shutting_down: AtomicBool,
+    /// No new connections are taken.
+    closed: AtomicBool,
 }
 
 /// A request being served; ends when it is dropped.
@@ -137,6 +139,11 @@ impl App {
     pub fn is_shutting_down(&self) -> bool {
         self.shutting_down.load(Ordering::Relaxed)
     }
+
+    /// Whether the grace is over: whoever has a connection is to leave it.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
 }
 
 /// The running service.
@@ -199,6 +206,7 @@ impl Application {
             kept: Kept::default(),
             active: AtomicUsize::new(0),
             shutting_down: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         });
         let server = server::api(listener, &http, tls.as_ref(), app.clone())?;
         let metrics_server = server::metrics(metrics_listener, app.clone())?;
@@ -265,6 +273,7 @@ impl Application {
         // The server's own graceful stop waits for idle connections as well, so it comes second, and
         // has a second to write the last answers.
         api.pause().await;
+        app.closed.store(true, Ordering::Relaxed);
         if tokio::time::timeout(patience, all_answered(&app)).await.is_err() {
             tracing::warn!(?patience, "requests in flight were cut");
         }

@@ -101,11 +101,19 @@ async fn end_when_idle(socket: std::net::TcpStream, traffic: Rc<Traffic>, patien
 /// Lets a request in or says why not.
 ///
 /// # Errors
-/// Too many at a time, or too long a head. Nothing of the request was looked at.
-pub(crate) fn admit(request: &ServiceRequest) -> Result<Option<UnderWay>, ApiError> {
+/// Too many at a time, too long a head, or the service is `closed`. Nothing of the request was looked
+/// at.
+pub(crate) fn admit(request: &ServiceRequest, closed: bool) -> Result<Option<UnderWay>, ApiError> {
     let traffic = request.conn_data::<Connection>().map(|connection| &connection.traffic);
     if request.version() == Version::HTTP_2 {
         check_head(request)?;
+        // HTTP/1.1 has `Connection: close` for this; actix-web sends no GOAWAY.
+        if closed {
+            return Err(ApiError::new(
+                ErrorCode::ShuttingDown,
+                "this instance is shutting down; nothing was taken, send it again on another connection",
+            ));
+        }
         // One that the client has reset counts until it is answered: resetting gains nothing.
         if traffic.is_some_and(|traffic| traffic.under_way.get() >= MAX_STREAMS) {
             return Err(ApiError::new(

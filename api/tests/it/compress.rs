@@ -122,9 +122,9 @@ fn a_lead_comes_as_it_is_with_its_tag() {
         assert_eq!(unchanged.header("content-encoding"), None);
         assert_eq!(unchanged.header("etag"), Some("\"1\""));
 
-        let patch = shared.api.json(Method::PATCH, &path, &key, r#"{"code":"x"}"#);
-        let patch = patch.header("if-match", "\"1\"").header(all.0, all.1);
-        let patched = shared.api.send(patch).await;
+        let update = shared.api.json(Method::PATCH, &path, &key, r#"{"code":"x"}"#);
+        let update = update.header("if-match", "\"1\"").header(all.0, all.1);
+        let patched = shared.api.send(update).await;
         assert_eq!((patched.status, patched.header("etag")), (200, Some("\"2\"")));
         assert_eq!(patched.header("content-encoding"), None);
     });

@@ -46,7 +46,8 @@ fn what_is_odd_but_clear_is_taken() {
         let key = shared.key().await;
         let auth = format!("x-api-key: {}\r\ncontent-type: application/json\r\n", key.secret);
         let post = "POST /api/v1/leads HTTP/1.1\r\nhost: x\r\n";
-        let tiny: String = r#"{"code":"x"}"#.chars().map(|it| format!("1\r\n{it}\r\n")).collect();
+        let tiny = r#"{"code":"x"}"#.chars().map(|it| format!("1\r\n{it}\r\n"));
+        let tiny = tiny.collect::<Vec<_>>().concat();
         for (what, request, status) in [
             ("an absolute target", format!("POST http://x/api/v1/leads HTTP/1.1\r\nhost: x\r\n{auth}content-length: 2\r\n\r\n{{}}"), 201),
             // RFC 9112, 2.2 lets a receiver take them; httparse does. Chunks are strict.
@@ -116,7 +117,7 @@ fn a_hundred_thousand_tiny_chunks_are_one_body() {
 
 /// Whether the connection is served now.
 async fn is_served(raw: &mut RawConnection, patience: Duration) -> bool {
-    raw.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    raw.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is taken");
     let served = tokio::time::timeout(patience, raw.read_response(DEADLINE)).await;
     served.is_ok_and(|answer| answer.is_some_and(|answer| answer.status == 200))
 }

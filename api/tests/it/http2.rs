@@ -47,7 +47,8 @@ async fn flood(bytes: Vec<u8>) -> (System, Api, Client, Vec<u8>) {
     let identity = authority.issue(HOSTS);
     let cert = folder.write("tls.crt", &identity.certificate_pem()).display().to_string();
     let key = folder.write("tls.key", &identity.key_pem()).display().to_string();
-    let env = [("API_TLS_CERT", cert.as_str()), ("API_TLS_KEY", &key)];
+    // One worker: the one that is flooded has to go on.
+    let env = [("API_TLS_CERT", cert.as_str()), ("API_TLS_KEY", &key), ("API_WORKERS", "1")];
     let env = [&env[..], &[("KEEP_ALIVE", "1s"), ("HEADER_TIMEOUT", "1s")]].concat();
     let api = system.start_api_with(&env).await;
     let client = authority.client().build().expect("a client");

@@ -249,6 +249,45 @@ fn files_that_can_not_be_used_are_named_at_boot() {
     });
 }
 
+/// Posts until the service says that it goes; gives how many were kept.
+async fn post_to_the_end(client: &Client, api: &Api, key: &Key) -> usize {
+    for kept in 0.. {
+        let answer = post(client, api, key, "{}").await;
+        let status = answer.status().as_u16();
+        if status == 503 {
+            let body = answer.text().await.expect("a body");
+            assert!(body.contains("shutting_down"), "{body}");
+            return kept;
+        }
+        assert_eq!(status, 201);
+    }
+    unreachable!("it goes at some time")
+}
+
+#[test]
+fn at_the_end_of_the_process_no_request_of_http2_is_cut() {
+    run(async {
+        let system = System::new().await;
+        let (authority, folder) = (Authority::new(), Folder::new());
+        write(&folder, &authority.issue(HOSTS));
+        let key = system.create_key(unlimited()).await;
+        let api = start(&system, folder.path(), "1m").await;
+        let client = authority.client().build().expect("a client");
+        ready(&client, &api).await;
+        let posting = futures_util::future::join_all(
+            (0..8).map(async |_| post_to_the_end(&client, &api, &key).await),
+        );
+        let ending = async {
+            let some = async || !system.records().await.is_empty();
+            eventually(DEADLINE, "leads are taken", some).await;
+            api.terminate().await
+        };
+        let (kept, ended) = tokio::join!(posting, ending);
+        assert_eq!(ended.code(), Some(0));
+        assert_eq!(system.records().await.len(), kept.into_iter().sum::<usize>());
+    });
+}
+
 #[test]
 fn slow_clients_are_cut_off_inside_tls_as_well() {
     run(async {
