@@ -8,6 +8,7 @@ use metrics::{Counter, Gauge, Histogram, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
+use crate::broker::Replaced;
 use crate::context::Route;
 
 /// Upper bounds in seconds: below a millisecond for the service itself, seconds for outages.
@@ -25,12 +26,14 @@ pub enum Shed {
     Stalled,
     /// Too much is in flight.
     Overloaded,
+    /// The key holds its share of what is in flight.
+    KeyShare,
     /// The broker did not acknowledge in time.
     Unacknowledged,
 }
 
 /// The names of [`Shed`] as a label, in its order.
-const SHED: [&str; 4] = ["unavailable", "stalled", "overloaded", "unacknowledged"];
+const SHED: [&str; 5] = ["unavailable", "stalled", "overloaded", "key_share", "unacknowledged"];
 
 /// Handles, made once: the hot path looks up no names.
 pub struct Metrics {
@@ -45,6 +48,8 @@ pub struct Metrics {
     replays: Counter,
     recent_bytes: Gauge,
     process: Collector,
+    replaced_fatal: Counter,
+    replaced_lost: Counter,
 }
 
 impl Metrics {
@@ -80,6 +85,8 @@ impl Metrics {
             replays: metrics::counter!("leads_idempotency_replayed_total"),
             recent_bytes: metrics::gauge!("leads_idempotency_cache_bytes"),
             process,
+            replaced_fatal: metrics::counter!("leads_producer_replaced_total", "reason" => "fatal"),
+            replaced_lost: metrics::counter!("leads_producer_replaced_total", "reason" => "lost"),
         }))
     }
 
@@ -126,6 +133,12 @@ impl Metrics {
         self.recent_bytes.set(gauge(bytes));
     }
 
+    /// Sets the end of the certificate's validity. Without TLS there is no such figure.
+    pub fn certificate_expiry(&self, unix_seconds: i64) {
+        #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
+        metrics::gauge!("leads_tls_certificate_expiry_seconds").set(unix_seconds as f64);
+    }
+
     /// Sets what is in flight now.
     pub fn in_flight(&self, count: usize, bytes: usize, queued: usize) {
         self.in_flight.set(gauge(count));
@@ -134,9 +147,10 @@ impl Metrics {
     }
 
     /// Sets the most that may be in flight.
-    pub fn bounds(&self, count: usize, bytes: usize) {
-        metrics::gauge!("leads_publish_in_flight_limit").set(gauge(count));
-        metrics::gauge!("leads_publish_in_flight_limit_bytes").set(gauge(bytes));
+    #[allow(clippy::cast_precision_loss)]
+    pub fn bounds(&self, count: u64, bytes: u64) {
+        metrics::gauge!("leads_publish_in_flight_limit").set(count as f64);
+        metrics::gauge!("leads_publish_in_flight_limit_bytes").set(bytes as f64);
     }
 
     /// Sets whether leads are taken in, which of `states` the broker is in, and how many keys there
@@ -148,6 +162,12 @@ impl Metrics {
                 .set(f64::from(u8::from(*known == state)));
         }
         metrics::gauge!("leads_keys").set(gauge(keys));
+    }
+
+    /// Sets how many producers were replaced since the start.
+    pub fn clients_replaced(&self, replaced: Replaced) {
+        self.replaced_fatal.absolute(replaced.fatal);
+        self.replaced_lost.absolute(replaced.lost);
     }
 
     /// Folds recorded samples into their buckets. To be called every second or so, or they pile up.
@@ -204,6 +224,10 @@ fn describe() {
         "Leads refused for want of room or of a broker, by reason"
     );
     describe_counter!(
+        "leads_producer_replaced_total",
+        "Producers made anew: failed for good (fatal), or ten seconds without a broker (lost)"
+    );
+    describe_counter!(
         "leads_idempotency_replayed_total",
         "Retries with an Idempotency-Key that were answered as the first was"
     );
@@ -211,6 +235,11 @@ fn describe() {
         "leads_idempotency_cache_bytes",
         Unit::Bytes,
         "Bytes of the answers that are kept for retries"
+    );
+    describe_gauge!(
+        "leads_tls_certificate_expiry_seconds",
+        Unit::Seconds,
+        "Unix time at which the certificate of the API expires"
     );
     describe_counter!(
         "leads_precondition_failed_total",

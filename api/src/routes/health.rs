@@ -23,7 +23,7 @@ pub(super) struct Readiness {
     /// `ok`; `degraded`: leads are taken, reads are not; `unavailable`: no leads are taken.
     #[schema(example = "ok")]
     status: &'static str,
-    /// `up`, `down`, `connecting`, `topic_missing` or `stalled`.
+    /// `up`, `down`, `connecting`, `topic_missing`, `stalled` or `replacing`.
     #[schema(example = "up")]
     kafka: &'static str,
     /// `loaded` or `loading`.
@@ -43,7 +43,8 @@ pub(super) async fn livez(request: HttpRequest) -> HttpResponse {
 }
 
 /// What `kafka` of the readiness may be.
-const KAFKA_STATES: [&str; 5] = ["up", "stalled", "connecting", "down", "topic_missing"];
+const KAFKA_STATES: [&str; 6] =
+    ["up", "stalled", "connecting", "down", "topic_missing", "replacing"];
 
 /// Whether leads are taken in, and what that rests on.
 struct Standing {
@@ -60,6 +61,7 @@ impl Standing {
             BrokerState::Connecting => "connecting",
             BrokerState::Down => "down",
             BrokerState::TopicMissing => "topic_missing",
+            BrokerState::Replacing => "replacing",
         };
         Self {
             kafka,

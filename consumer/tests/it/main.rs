@@ -28,3 +28,4 @@ mod shutdown;
 mod status;
 mod tls;
 mod topics;
+mod traces;
