@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use leads_shared::{kafka_settings, topic};
+use leads_traces::Traces;
 use postgres_openssl::MakeTlsConnector;
 
 use crate::broker::KafkaConfig;
@@ -126,6 +127,8 @@ pub struct ServeConfig {
     pub postgres: PostgresConfig,
     /// Bounds of publishing.
     pub publishing: PublishingConfig,
+    /// Where spans go.
+    pub traces: Traces,
 }
 
 /// Ports and limits.
@@ -235,6 +238,7 @@ impl ServeConfig {
                 cors_origins: args.cors_origins,
             },
             tls,
+            traces: Traces::from_env("leads-api", env!("CARGO_PKG_VERSION"))?,
             kafka,
             events_topic: args.topic,
             access_topic: args.kafka.access_topic,

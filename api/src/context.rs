@@ -10,6 +10,7 @@ use actix_web::http::ConnectionType;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
+use leads_traces::Traces;
 use uuid::Uuid;
 
 use crate::error::ApiError;
@@ -17,6 +18,7 @@ use crate::rate_limit::RateStatus;
 use crate::server::compress::compressed;
 use crate::server::{self, connection};
 use crate::startup::App;
+use crate::traced::{End, RequestTrace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
@@ -99,7 +101,7 @@ impl Route {
 #[derive(Debug)]
 pub struct RequestContext {
     request_id: String,
-    traceparent: Option<String>,
+    trace: RequestTrace,
     route: Cell<Route>,
     workspace_id: Cell<Option<Uuid>>,
     rate: Cell<Option<RateStatus>>,
@@ -141,17 +143,17 @@ impl RequestContext {
         self.batch.set(Some(batch));
     }
 
-    /// The request's `traceparent`, if it had a valid one.
-    pub fn traceparent(&self) -> Option<&str> {
-        self.traceparent.as_deref()
+    /// Where the request stands in a trace.
+    pub fn trace(&self) -> &RequestTrace {
+        &self.trace
     }
 
-    fn new(request: &ServiceRequest) -> Self {
+    fn new(request: &ServiceRequest, traces: &Traces) -> Self {
         let headers = request.headers();
         Self {
             request_id: given_request_id(headers)
                 .unwrap_or_else(|| Uuid::now_v7().simple().to_string()),
-            traceparent: given_traceparent(headers),
+            trace: RequestTrace::begin(traces, request),
             route: Cell::new(Route::Unmatched),
             workspace_id: Cell::new(None),
             rate: Cell::new(None),
@@ -185,27 +187,6 @@ fn given_request_id(headers: &HeaderMap) -> Option<String> {
     ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
 }
 
-/// Source: <https://www.w3.org/TR/trace-context/#traceparent-header>, version 00.
-fn given_traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let hex = |part: &str, length| {
-        part.len() == length
-            && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let not_zero = |part: &str| part.bytes().any(|b| b != b'0');
-    let mut parts = text.split('-');
-    let (version, trace, parent, flags) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let valid = version == "00"
-        && hex(trace, 32)
-        && not_zero(trace)
-        && hex(parent, 16)
-        && not_zero(parent)
-        && hex(flags, 2)
-        && parts.next().is_none();
-    valid.then(|| text.to_owned())
-}
-
 /// Middleware around everything: gives the request its id, adds the headers that every answer has,
 /// measures, and logs one line.
 ///
@@ -216,8 +197,10 @@ pub async fn observe(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
-    let context = Rc::new(RequestContext::new(&request));
     let app = request.app_data::<web::Data<App>>().cloned();
+    let off = Traces::off();
+    let traces = app.as_ref().map_or(&off, |app| &app.traces);
+    let context = Rc::new(RequestContext::new(&request, traces));
     request.extensions_mut().insert(Rc::clone(&context));
     let _active = app.as_ref().map(|app| app.enter());
     let response =
@@ -240,15 +223,23 @@ pub async fn observe(
     if let Some(app) = &app {
         app.metrics.request(context.route.get(), response.status().as_u16(), took);
     }
-    log(&context, &response, took);
+    tell(&context, &response, took);
     Ok(response)
 }
 
-fn log(context: &RequestContext, response: &ServiceResponse, took: std::time::Duration) {
+/// Ends the span, and writes the line.
+fn tell(context: &RequestContext, response: &ServiceResponse, took: std::time::Duration) {
     let route = context.route.get();
     let error = response.response().error().and_then(|error| error.as_error::<ApiError>());
     let batch = context.batch.get();
-    let trace_id = context.traceparent().map(|text| &text[3..35]);
+    let trace_id = context.trace.trace_id();
+    context.trace.end(End {
+        method: response.request().method().as_str(),
+        route: route.pattern(),
+        status: response.status().as_u16(),
+        workspace_id: context.workspace_id.get(),
+        error: error.map(ApiError::code_name),
+    });
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(

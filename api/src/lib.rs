@@ -22,4 +22,5 @@ pub mod server;
 pub mod startup;
 pub mod telemetry;
 mod told;
+pub mod traced;
 mod turns;

@@ -198,6 +198,11 @@ impl Publisher {
         if self.in_flight.oldest() > STALLED_AFTER { Err(PublishError::Stalled) } else { Ok(()) }
     }
 
+    /// The topic of events.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// The state of the broker, for the readiness probe.
     pub fn broker_state(&self) -> BrokerState {
         self.broker.state()

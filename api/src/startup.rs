@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use leads_shared::Event;
+use leads_traces::Traces;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
@@ -22,9 +23,11 @@ use crate::projection_wait::ProjectionWait;
 use crate::publisher::{PublishError, Published, Publisher};
 use crate::read_model::ReadModel;
 use crate::recent::Recent;
+use crate::routes;
 use crate::server::compress::Kept;
 use crate::server::tls::Tls;
 use crate::server::{self, bind};
+use crate::traced::RequestTrace;
 
 /// How often the last use of keys is written down.
 const KEY_USE_PERIOD: Duration = Duration::from_mins(1);
@@ -47,6 +50,8 @@ pub struct App {
     pub limits: Limits,
     /// Compressed answers that are the same for everybody.
     pub(crate) kept: Kept,
+    /// Where spans go.
+    pub traces: Traces,
     publisher: Publisher,
     /// Requests being served.
     active: AtomicUsize,
@@ -84,9 +89,15 @@ impl App {
         &self,
         event: &Event<'_>,
         share: &Arc<Share>,
-        traceparent: Option<&str>,
+        trace: &RequestTrace,
     ) -> Result<Published, ApiError> {
-        self.publisher.publish(event, share, traceparent).await.map_err(|error| self.shed(error))
+        let mut publishing = trace.publishing(self.publisher.topic(), 1);
+        let result = self.publisher.publish(event, share, publishing.traceparent()).await;
+        result.map_err(|error| {
+            let error = self.shed(error);
+            publishing.fail(error.code_name());
+            error
+        })
     }
 
     /// Publishes events together; one result for each.
@@ -94,10 +105,18 @@ impl App {
         &self,
         events: &[Event<'_>],
         share: &Arc<Share>,
-        traceparent: Option<&str>,
+        trace: &RequestTrace,
     ) -> Vec<Result<Published, ApiError>> {
-        let results = self.publisher.publish_all(events, share, traceparent).await;
-        results.into_iter().map(|result| result.map_err(|error| self.shed(error))).collect()
+        let mut publishing = trace.publishing(self.publisher.topic(), events.len());
+        let results = self.publisher.publish_all(events, share, publishing.traceparent()).await;
+        let told = results.into_iter().map(|result| {
+            result.map_err(|error| {
+                let error = self.shed(error);
+                publishing.fail(error.code_name());
+                error
+            })
+        });
+        told.collect()
     }
 
     /// Counts a lead that was not taken for want of the broker.
@@ -129,7 +148,7 @@ impl App {
     /// The figures as of now, in Prometheus' text format.
     pub fn render_metrics(&self) -> String {
         self.publisher.report();
-        crate::routes::report_standing(self);
+        routes::report_standing(self);
         self.metrics.render()
     }
 
@@ -169,8 +188,16 @@ impl Application {
     /// # Errors
     /// In words for the operator: a port that is taken, a setting that is refused.
     pub fn build(config: ServeConfig) -> Result<Self, String> {
-        let ServeConfig { http, tls, kafka, events_topic, access_topic, postgres, publishing } =
-            config;
+        let ServeConfig {
+            http,
+            tls,
+            kafka,
+            events_topic,
+            access_topic,
+            postgres,
+            publishing,
+            traces,
+        } = config;
         let metrics = Metrics::install()?;
         let listener = bind(http.listen, "API_LISTEN")?;
         let metrics_listener = bind(http.metrics_listen, "METRICS_LISTEN")?;
@@ -194,6 +221,7 @@ impl Application {
             read_model,
             projection: ProjectionWait::new(),
             recent: Recent::new(publishing.idempotency_cache),
+            traces,
             limits: Limits {
                 body_timeout: http.body_timeout,
                 read_wait: http.read_wait,
@@ -288,6 +316,8 @@ impl Application {
         tokio::task::spawn_blocking(move || flushed.publisher.close())
             .await
             .map_err(std::io::Error::other)?;
+        let traces = app.traces.clone();
+        let _ = tokio::task::spawn_blocking(move || traces.close()).await;
         let _ = tokio::time::timeout(Duration::from_secs(1), write_key_uses(&app)).await;
         metrics.stop(false).await;
         metrics_task.await.map_err(std::io::Error::other)??;

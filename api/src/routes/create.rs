@@ -60,7 +60,7 @@ pub(super) async fn create(
         payload: Payload::LeadCreated { lead },
     };
     let Published { position, encoded } =
-        app.publish(&event, caller.share(), caller.traceparent()).await?;
+        app.publish(&event, caller.share(), caller.trace()).await?;
     // The lead was written once, for the log; the answer repeats those bytes.
     let lead = &encoded.value[encoded.body];
     if let Some(ticket) = ticket {

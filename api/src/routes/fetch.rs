@@ -25,7 +25,9 @@ pub(super) async fn fetch(
     let caller = guard::admit(&request, &app, terms)?;
     let id = lead_id(&request)?;
     let deadline = Instant::now() + app.limits.read_wait;
+    let reading = caller.trace().reading("SELECT leads");
     let stored = find(&app, caller.workspace_id, id, deadline).await?;
+    drop(reading);
     Ok(answer(request.headers(), &stored))
 }
 

@@ -17,6 +17,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::in_flight::Share;
 use crate::rate_limit::Decision;
 use crate::startup::App;
+use crate::traced::RequestTrace;
 
 /// What a route asks of its callers.
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +65,9 @@ impl Caller {
         self.context.set_batch(batch);
     }
 
-    pub(super) fn traceparent(&self) -> Option<&str> {
-        self.context.traceparent()
+    /// Where the request stands in a trace.
+    pub(super) fn trace(&self) -> &RequestTrace {
+        self.context.trace()
     }
 }
 

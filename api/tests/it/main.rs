@@ -36,3 +36,4 @@ mod shutdown;
 mod slow;
 mod smuggling;
 mod tls;
+mod traces;
