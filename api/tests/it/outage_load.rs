@@ -103,20 +103,20 @@ async fn memory_is_bounded(own: &Own, seen: &Seen) {
             if more * LEAD > OFFERED { Ok(()) } else { Err(more) }
         })
         .await;
-        let after = own.api.peak_memory();
+        let peaks = before.zip(own.api.peak_memory());
+        println!("peak bytes before the outage and at its end: {peaks:?}");
         assert_eq!(own.api.get_open("/livez").await.status, 200);
         phase.send_replace(Phase::Well);
         own.system.stack().resume(Server::Kafka).await;
         let taken = seen.taken();
         eventually(DEADLINE, "leads are taken again", async || seen.taken() > taken).await;
         phase.send_replace(Phase::End);
-        before.zip(after)
+        peaks
     };
     let (_, peaks) = tokio::join!(futures_util::future::join_all(clients), outage);
     let Some((before, after)) = peaks else {
         return eprintln!("skipped: this system does not tell how much memory a process held");
     };
-    println!("peak {} MiB before, {} MiB after", before / MEBIBYTE, after / MEBIBYTE);
     assert!(after < before + GROWTH, "{} MiB, then {}", before / MEBIBYTE, after / MEBIBYTE);
 }
 
