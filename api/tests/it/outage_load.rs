@@ -109,7 +109,7 @@ async fn memory_is_bounded(own: &Own, seen: &Seen) {
         phase.send_replace(Phase::Well);
         own.system.stack().resume(Server::Kafka).await;
         let taken = seen.taken();
-        eventually(DEADLINE, "leads are taken again", async || seen.taken() > taken).await;
+        eventually(DEADLINE * 2, "leads are taken again", async || seen.taken() > taken).await;
         phase.send_replace(Phase::End);
         peaks
     };
@@ -140,7 +140,8 @@ async fn dies_amid_batches(own: &Own, seen: &Seen) {
     let restarts = async {
         for _ in 0..2 {
             let (taken, refused) = (seen.taken(), seen.refused.load(Ordering::Relaxed));
-            eventually(DEADLINE, "batches under way", async || seen.taken() > taken + 500).await;
+            eventually(DEADLINE * 2, "batches under way", async || seen.taken() > taken + 500)
+                .await;
             own.system.stack().kill(Server::Kafka).await;
             eventually(DEADLINE, "some are refused", async || {
                 seen.refused.load(Ordering::Relaxed) > refused
@@ -149,7 +150,7 @@ async fn dies_amid_batches(own: &Own, seen: &Seen) {
             own.system.stack().start(Server::Kafka).await;
         }
         let taken = seen.taken();
-        eventually(DEADLINE, "and taken again", async || seen.taken() > taken).await;
+        eventually(DEADLINE * 2, "and taken again", async || seen.taken() > taken).await;
         stop.send_replace(true);
     };
     tokio::join!(futures_util::future::join_all((0..2).map(client)), restarts);
