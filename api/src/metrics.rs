@@ -112,6 +112,12 @@ impl Metrics {
         self.recent_bytes.set(gauge(bytes));
     }
 
+    /// Sets the end of the certificate's validity. Without TLS there is no such figure.
+    pub fn certificate_expiry(&self, unix_seconds: i64) {
+        #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
+        metrics::gauge!("leads_tls_certificate_expiry_seconds").set(unix_seconds as f64);
+    }
+
     /// Sets what is in flight now.
     pub fn in_flight(&self, count: usize, bytes: usize, queued: usize) {
         self.in_flight.set(gauge(count));
@@ -180,6 +186,11 @@ fn describe() {
         "leads_idempotency_cache_bytes",
         Unit::Bytes,
         "Bytes of the answers that are kept for retries"
+    );
+    describe_gauge!(
+        "leads_tls_certificate_expiry_seconds",
+        Unit::Seconds,
+        "Unix time at which the certificate of the API expires"
     );
     describe_counter!(
         "leads_precondition_failed_total",

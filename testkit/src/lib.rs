@@ -65,7 +65,7 @@ pub use proxy::{AtCommit, Proxy};
 pub use raw_http::RawConnection;
 pub use stack::{Server, Stack};
 pub use system::{Builder, Spare, System};
-pub use tls::{Authority, Identity, Impostor, Pretend, Seen};
+pub use tls::{Authority, Folder, Identity, Impostor, Pretend, Seen};
 pub use wait::{DEADLINE, Outcome, eventually};
 
 // So that a test needs no dependency of its own to speak with what the kit hands out.

@@ -124,7 +124,7 @@ impl Process {
         self.pid
     }
 
-    /// The most memory that it ever held, in bytes; none where the system doesn't tell.
+    /// The most memory that it ever held, in bytes; `None` where the system doesn't tell.
     pub fn peak_memory(&self) -> Option<usize> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

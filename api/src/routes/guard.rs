@@ -80,18 +80,19 @@ pub(super) fn admit(request: &HttpRequest, app: &App, terms: Terms) -> Result<Ca
     }
     let key = authenticate(headers, app)?;
     context.set_workspace(key.workspace_id);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    // Whatever passes the key check counts, so that a 403 tells what is left as every answer does.
+    let decision = key.window.count(seconds);
+    match decision {
+        Decision::Unlimited => {}
+        Decision::Allowed(status) | Decision::Refused(status) => context.set_rate(status),
+    }
     if let Some(missing) = terms.scopes.iter().find(|scope| !key.allows(**scope)) {
         return Err(ApiError::insufficient_scope(*missing));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    match key.window.count(seconds) {
-        Decision::Unlimited => {}
-        Decision::Allowed(status) => context.set_rate(status),
-        Decision::Refused(status) => {
-            context.set_rate(status);
-            return Err(ApiError::rate_limited(status, seconds));
-        }
+    if let Decision::Refused(status) = decision {
+        return Err(ApiError::rate_limited(status, seconds));
     }
     key.used(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
     check_accept(headers)?;

@@ -13,14 +13,15 @@ fn above_the_bound_it_is_503_and_nothing_is_taken() {
     run(async {
         let system = System::new().await;
         let key = system.create_key(unlimited()).await;
-        for bound in [("MAX_IN_FLIGHT", "1"), ("MAX_IN_FLIGHT_BYTES", "700")] {
+        let lead = format!(r#"{{"properties":{{"text":"{}"}}}}"#, "x".repeat(16 * 1024));
+        for bound in [("MAX_IN_FLIGHT", "1"), ("MAX_IN_FLIGHT_BYTES", "320KiB")] {
             let before = system.records().await.len();
             let api = system.start_api_with(&[bound]).await;
             api.wait_ready().await;
             // All in the 2 ms that the producer waits for company, again until it is too much.
             let mut taken = 0;
             let refused = eventually(DEADLINE, "too much at once", async || {
-                let post = async |_| api.post_lead(&key, "{}").await;
+                let post = async |_| api.post_lead(&key, &lead).await;
                 let answers = futures_util::future::join_all((0..100).map(post)).await;
                 let (good, refused): (Vec<_>, Vec<_>) =
                     answers.into_iter().partition(|answer| answer.status == 201);
