@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -81,6 +81,7 @@ pub struct RequestContext {
     workspace_id: Cell<Option<Uuid>>,
     rate: Cell<Option<RateStatus>>,
     batch: Cell<Option<BatchCount>>,
+    waited: Cell<Option<Duration>>,
 }
 
 /// What became of a batch.
@@ -118,6 +119,11 @@ impl RequestContext {
         self.batch.set(Some(batch));
     }
 
+    /// Notes how long the broker was waited for.
+    pub fn set_waited(&self, waited: Duration) {
+        self.waited.set(Some(waited));
+    }
+
     /// The request's `traceparent`, if it had a valid one.
     pub fn traceparent(&self) -> Option<&str> {
         self.traceparent.as_deref()
@@ -135,6 +141,7 @@ impl RequestContext {
             workspace_id: Cell::new(None),
             rate: Cell::new(None),
             batch: Cell::new(None),
+            waited: Cell::new(None),
         }
     }
 
@@ -208,13 +215,14 @@ pub async fn observe(
     }
     let took = started.elapsed();
     if let Some(app) = &app {
-        app.metrics.request(context.route.get(), response.status().as_u16(), took);
+        let own = context.waited.get().map(|waited| took.saturating_sub(waited));
+        app.metrics.request(context.route.get(), response.status().as_u16(), took, own);
     }
     log(&context, &response, took);
     Ok(response)
 }
 
-fn log(context: &RequestContext, response: &ServiceResponse, took: std::time::Duration) {
+fn log(context: &RequestContext, response: &ServiceResponse, took: Duration) {
     let route = context.route.get();
     let error = response.response().error().and_then(|error| error.as_error::<ApiError>());
     let batch = context.batch.get();

@@ -45,6 +45,15 @@ pub struct Position {
     pub offset: i64,
 }
 
+/// A record that is in the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivered {
+    /// Where it stands.
+    pub position: Position,
+    /// When its delivery report was seen: what waits for it may be woken later.
+    pub at: Instant,
+}
+
 /// Why there is no acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryFailure {
@@ -89,7 +98,7 @@ pub struct Record<'a> {
 
 /// What waits for a delivery report.
 struct Pending {
-    reply: oneshot::Sender<Result<Position, DeliveryFailure>>,
+    reply: oneshot::Sender<Result<Delivered, DeliveryFailure>>,
     /// Given back when the report comes, not when the request ends.
     _permit: Option<Permit>,
 }
@@ -112,7 +121,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
                 let position =
                     Position { partition: message.partition(), offset: message.offset() };
                 self.state.acknowledge(position);
-                Ok(position)
+                Ok(Delivered { position, at: Instant::now() })
             }
             Err((error, _)) => Err(failure_of(error)),
         };
@@ -192,7 +201,7 @@ impl Broker {
         record: Record<'_>,
         headers: impl Iterator<Item = (&'static str, &'h str)>,
         permit: Permit,
-    ) -> Result<oneshot::Receiver<Result<Position, DeliveryFailure>>, DeliveryFailure> {
+    ) -> Result<oneshot::Receiver<Result<Delivered, DeliveryFailure>>, DeliveryFailure> {
         let (reply, answer) = oneshot::channel();
         let mut owned = OwnedHeaders::new_with_capacity(USUAL_HEADERS);
         for (key, value) in headers {
