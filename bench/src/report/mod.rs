@@ -1,5 +1,9 @@
 //! The figures as tables, and into the page.
 
+mod open;
+mod parts;
+mod table;
+
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -7,13 +11,24 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::Used;
 use crate::drain::{CopyRun, Drain, Rebuild};
 use crate::freshness::Freshness;
 use crate::kafka::ProduceRun;
 use crate::lists::Listed;
 use crate::load::HttpRun;
 use crate::machine::{Machine, Versions};
+use crate::open::OpenRun;
+use crate::outage::Outage;
+use crate::overload::Overload;
+use crate::plot::{self, Plot};
+
+use table::millis;
+
+pub(crate) use open::{name as open_name, open_tables, outage_part, overload_part};
+pub(crate) use parts::{http_table, produce_table};
+pub(crate) use table::{count, table, whole};
+
+use parts::drain_table;
 
 const BEGIN: &str = "<!-- figures: written by `leads-bench render`, not by hand -->";
 const END: &str = "<!-- end of figures -->";
@@ -34,146 +49,17 @@ pub(crate) struct Results {
     pub(crate) lists: Vec<Listed>,
     pub(crate) copy: CopyRun,
     pub(crate) rebuild: Rebuild,
+    // Runs of before they were measured lack these.
+    #[serde(default)]
+    pub(crate) open: Vec<OpenRun>,
+    #[serde(default)]
+    pub(crate) overload: Option<Overload>,
+    #[serde(default)]
+    pub(crate) outage: Option<Outage>,
 }
 
-/// Rows of cells as a Markdown table, its columns padded so that it reads on a terminal too.
-pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| {
-            let cells = rows.iter().filter_map(|row| row.get(column));
-            cells
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-                .max(head[column].chars().count())
-        })
-        .collect();
-    let line = |cells: &mut dyn Iterator<Item = String>| {
-        let cells: Vec<_> = cells.collect();
-        format!("| {} |\n", cells.join(" | "))
-    };
-    // The first column is text, the others are figures.
-    let pad = |(column, cell): (usize, &str)| {
-        let width = widths[column];
-        if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-    };
-    let mut text = line(&mut head.iter().copied().enumerate().map(pad));
-    text += &line(&mut widths.iter().enumerate().map(|(column, width)| {
-        if column == 0 { "-".repeat(*width) } else { "-".repeat(width - 1) + ":" }
-    }));
-    for row in rows {
-        text += &line(&mut row.iter().map(String::as_str).enumerate().map(pad));
-    }
-    text
-}
-
-/// 1234567.8 as `1,234,568`.
-pub(crate) fn whole(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits.as_str()), |rest| ("-", rest));
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    format!("{sign}{}", groups.join(","))
-}
-
-#[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-pub(crate) fn count(value: u64) -> String {
-    whole(value as f64)
-}
-
-#[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-fn each(total: u64, units: u64) -> String {
-    format!("{:.1}", total as f64 / units.max(1) as f64)
-}
-
-#[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-fn millis(micros: u64) -> String {
-    let value = micros as f64 / 1_000.0;
-    if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-fn mib(kib: u64) -> String {
-    format!("{:.0}", kib as f64 / 1024.0)
-}
-
-/// `name 12.3` for each process.
-fn uses(processes: &[Used], each_of: impl Fn(&Used) -> String) -> String {
-    let texts: Vec<_> =
-        processes.iter().map(|used| format!("{} {}", used.name, each_of(used))).collect();
-    if texts.is_empty() { "–".to_owned() } else { texts.join(", ") }
-}
-
-/// Runs over HTTP.
-pub(crate) fn http_table(runs: &[HttpRun]) -> String {
-    let rows: Vec<_> = runs
-        .iter()
-        .map(|run| {
-            let refused = run.refused.iter().map(|(status, count)| format!("{status}: {count}"));
-            let refused: Vec<_> = refused.collect();
-            vec![
-                run.name.clone(),
-                run.connections.to_string(),
-                whole(run.per_second),
-                millis(run.p50_micros),
-                millis(run.p99_micros),
-                uses(&run.processes, |used| each(used.cpu_micros, run.acknowledged)),
-                uses(&run.processes, |used| mib(used.peak_kib)),
-                if refused.is_empty() { "0".to_owned() } else { refused.join(", ") },
-            ]
-        })
-        .collect();
-    let head = [
-        "what",
-        "connections",
-        "acknowledged/s",
-        "p50 ms",
-        "p99 ms",
-        "CPU µs a lead",
-        "peak MiB",
-        "other answers",
-    ];
-    table(&head, &rows)
-}
-
-/// Runs of librdkafka alone.
-pub(crate) fn produce_table(runs: &[ProduceRun]) -> String {
-    let rows: Vec<_> = runs
-        .iter()
-        .map(|run| {
-            vec![
-                "librdkafka alone".to_owned(),
-                count(run.records),
-                run.bytes_a_record.to_string(),
-                whole(run.per_second),
-                each(run.cpu_micros, run.records),
-            ]
-        })
-        .collect();
-    table(&["what", "records", "bytes each", "records/s", "CPU µs a record"], &rows)
-}
-
-fn drain_table(drain: &Drain, rebuild: &Rebuild, copy: &CopyRun) -> String {
-    let row = |what: &str, rows: u64, seconds: f64, per_second: f64, processes: &[Used]| {
-        vec![
-            what.to_owned(),
-            count(rows),
-            format!("{seconds:.1}"),
-            whole(per_second),
-            uses(processes, |used| each(used.cpu_micros, rows)),
-            uses(processes, |used| mib(used.peak_kib)),
-        ]
-    };
-    let rows = [
-        row("consumer", drain.events, drain.seconds, drain.per_second, &drain.processes),
-        row("`rebuild`", rebuild.events, rebuild.seconds, rebuild.per_second, &rebuild.processes),
-        row("`COPY` alone", copy.rows, copy.seconds, copy.per_second, &copy.processes),
-    ];
-    let head = ["what", "leads", "seconds", "leads/s", "CPU µs a lead", "peak MiB"];
-    table(&head, &rows)
-}
-
-/// The part of the page that the figures make.
-pub(crate) fn page_part(results: &Results) -> String {
+/// The part of the page that the figures make; with `folder`, where the plots are, seen from the page.
+pub(crate) fn page_part(results: &Results, folder: Option<&str>) -> String {
     let Results {
         date,
         machine,
@@ -187,7 +73,14 @@ pub(crate) fn page_part(results: &Results) -> String {
         lists,
         copy,
         rebuild,
+        open,
+        overload,
+        outage,
     } = results;
+    let image = |plot: Plot| {
+        let link = |folder| format!("\n![{}]({folder}/{})\n", plot.about(), plot.file());
+        folder.map(link).unwrap_or_default()
+    };
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -207,8 +100,24 @@ pub(crate) fn page_part(results: &Results) -> String {
     let runs: Vec<_> = bare.iter().chain(post).chain([whole]).cloned().collect();
     text += "### Taking leads in\n\n";
     text += &http_table(&runs);
+    text += &image(Plot::Cost);
     text += "\n";
     text += &produce_table(std::slice::from_ref(produce));
+    if !open.is_empty() {
+        text += "\n### At a constant rate\n\n";
+        text += &open_tables(open);
+        text += &image(Plot::Latency);
+    }
+    if let Some(overload) = overload {
+        text += "\n### More than it carries\n\n";
+        text += &overload_part(overload);
+        text += &image(Plot::Overload);
+    }
+    if let Some(outage) = outage {
+        text += "\n### Without the broker\n\n";
+        text += &outage_part(outage);
+        text += &image(Plot::Outage);
+    }
     let _ = writeln!(
         text,
         "\n### Freshness\n\nAt {} leads a second ({} in all), from the 201 to the 200 of a GET: \
@@ -239,14 +148,55 @@ pub(crate) fn page_part(results: &Results) -> String {
     text
 }
 
-/// Puts the figures of a results file between the page's two markers.
+fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+fn read(path: &Path) -> Result<Results> {
+    serde_json::from_str(&read_text(path)?)
+        .with_context(|| format!("{} is not what `leads-bench run` writes", path.display()))
+}
+
+/// Writes the figures as JSON.
+pub(crate) fn write(path: &Path, results: &Results) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let text = serde_json::to_string_pretty(results)? + "\n";
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+/// Changes a part of a file of figures.
+pub(crate) fn update(path: &Path, change: impl FnOnce(&mut Results)) -> Result<()> {
+    let mut results = read(path)?;
+    change(&mut results);
+    write(path, &results)
+}
+
+/// Puts the figures of a results file between the page's two markers, and the plots beside the page,
+/// into the folder of its name.
 pub(crate) fn render(results: &Path, page: &Path) -> Result<()> {
-    let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
-    let figures: Results = serde_json::from_str(&read(results)?)
-        .with_context(|| format!("{} is not what `leads-bench run` writes", results.display()))?;
-    let new = replaced(&read(page)?, &page_part(&figures))
+    let figures = read(results)?;
+    let folder = page.with_extension("");
+    let name = folder.file_name().and_then(|name| name.to_str()).context("a page has a name")?;
+    let new = replaced(&read_text(page)?, &page_part(&figures, Some(name)))
         .with_context(|| format!("{} lacks the lines {BEGIN:?} and {END:?}", page.display()))?;
+    plot::write(&figures, &folder)?;
     fs::write(page, new).with_context(|| page.display().to_string())
+}
+
+/// Prints a figure as JSON or as a table.
+pub(crate) fn print_as<T: Serialize>(
+    json: bool,
+    value: &T,
+    table: impl FnOnce(&T) -> String,
+) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(value)?);
+    } else {
+        print!("{}", table(value));
+    }
+    Ok(())
 }
 
 fn replaced(page: &str, part: &str) -> Option<String> {
@@ -258,21 +208,6 @@ fn replaced(page: &str, part: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tables_line_up() {
-        let rows =
-            [vec!["a".to_owned(), "1,000".to_owned()], vec!["höher".to_owned(), "2".to_owned()]];
-        let expected =
-            "| what  |     n |\n| ----- | ----: |\n| a     | 1,000 |\n| höher |     2 |\n";
-        assert_eq!(table(&["what", "n"], &rows), expected);
-    }
-
-    #[test]
-    fn groups_digits() {
-        assert_eq!((whole(999.4), whole(1_234_567.8)), ("999".to_owned(), "1,234,568".to_owned()));
-        assert_eq!(count(1_000), "1,000");
-    }
 
     #[test]
     fn replaces_what_is_between_the_markers_only() {
