@@ -37,13 +37,13 @@ pub(crate) async fn search(
     let mut tries = Vec::new();
     let mut rate = high;
     for _ in 0..steps {
-        let tried = measure(rate).await?;
-        if tried.carried() {
+        let found = measure(rate).await?;
+        if found.carried() {
             carried = Some(rate);
         } else {
             too_much = Some(rate);
         }
-        tries.push(tried);
+        tries.push(found);
         rate = match (carried, too_much) {
             (Some(low), Some(high)) => f64::midpoint(low, high),
             (None, Some(high)) => high / 2.0,

@@ -54,7 +54,7 @@ pub(crate) struct OpenOptions {
     /// requests wait, the wait counts, and the report says so.
     #[arg(long, default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
-    /// The API's metrics, for its own time: http://127.0.0.1:9464/metrics
+    /// The API's metrics, for its own time: `http://127.0.0.1:9464/metrics`
     #[arg(long, value_name = "URL")]
     metrics: Option<String>,
     /// A process whose CPU time and memory to show, with all its children; may be repeated.

@@ -15,7 +15,7 @@ use crate::fault::{Fault, Stack};
 use crate::kafka;
 use crate::open::drive::{Load, Outcome, Seen, drive};
 use crate::open::requests::{Recipe, Requests, lead_id};
-use crate::open::schedule::{Arrivals, Schedule};
+use crate::open::schedule::{Arrivals, End, Schedule};
 use crate::service::System;
 use crate::spread::{Spread, Times};
 
@@ -163,10 +163,11 @@ pub(crate) async fn measure(
     let requests = Rc::new(Requests::new(Recipe::Single, &api.url(), key)?);
     let marks = Rc::new(Marks::default());
     let tally = Rc::new(RefCell::new(Tally::new()));
-    let end = plan.before + plan.outage + plan.after;
+    // A start takes as long as it takes: the end is told when the broker is back.
+    let end = End::open();
     let load = Load {
         schedule: Schedule::new(Arrivals::Constant, plan.per_second, 0),
-        end,
+        end: end.clone(),
         max_connections: MAX_CONNECTIONS,
     };
     let (counting, seen_marks) = (Rc::clone(&tally), Rc::clone(&marks));
@@ -175,8 +176,8 @@ pub(crate) async fn measure(
     let pid = api.watched().pid;
     let (_, fault, ()) = tokio::join!(
         drive(requests, load, start, tell),
-        disturb(stack, plan, start, &marks),
-        watch_memory(pid, start, end, &tally),
+        disturb(stack, plan, start, &marks, &end),
+        watch_memory(pid, start, &end, &tally),
     );
     if let Err(error) = fault {
         // The next one finds the broker as it was, if it can be had.
@@ -213,7 +214,25 @@ fn outage(plan: &Plan, marks: &Marks, tally: Tally, in_log: &HashSet<Uuid>) -> R
     })
 }
 
-async fn disturb(stack: &Stack, plan: &Plan, start: Instant, marks: &Marks) -> Result<()> {
+async fn disturb(
+    stack: &Stack,
+    plan: &Plan,
+    start: Instant,
+    marks: &Marks,
+    end: &End,
+) -> Result<()> {
+    let disturbed = take_and_give_back(stack, plan, start, marks).await;
+    let after = if disturbed.is_ok() { plan.after } else { Duration::ZERO };
+    end.set(start.elapsed() + after);
+    disturbed
+}
+
+async fn take_and_give_back(
+    stack: &Stack,
+    plan: &Plan,
+    start: Instant,
+    marks: &Marks,
+) -> Result<()> {
     let now = |mark: &Cell<Option<Duration>>| mark.set(Some(start.elapsed()));
     tokio::time::sleep_until((start + plan.before).into()).await;
     now(&marks.taking);
@@ -226,10 +245,10 @@ async fn disturb(stack: &Stack, plan: &Plan, start: Instant, marks: &Marks) -> R
     Ok(())
 }
 
-async fn watch_memory(pid: u32, start: Instant, end: Duration, tally: &RefCell<Tally>) {
+async fn watch_memory(pid: u32, start: Instant, end: &End, tally: &RefCell<Tally>) {
     let mut seconds =
         tokio::time::interval_at((start + Duration::from_secs(1)).into(), Duration::from_secs(1));
-    while start.elapsed() < end {
+    while start.elapsed() < end.get() {
         let at = seconds.tick().await.into_std() - start;
         if let Some(kib) = resident_kib(pid) {
             tally.borrow_mut().second(at.saturating_sub(Duration::from_millis(1))).api_kib = kib;

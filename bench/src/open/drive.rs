@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::requests::{Kind, Requests};
-use super::schedule::{Schedule, pace};
+use super::schedule::{End, Schedule, pace};
 use crate::http::Connection;
 
 /// A request without an answer for so long is given up; far above the time in which the service
@@ -54,7 +54,7 @@ pub(crate) struct Seen<'a> {
 pub(crate) struct Load {
     pub(crate) schedule: Schedule,
     /// No request is due later.
-    pub(crate) end: Duration,
+    pub(crate) end: End,
     /// As many are opened as requests are under way. With all of them busy, requests wait for one,
     /// and the wait counts.
     pub(crate) max_connections: usize,
@@ -111,10 +111,10 @@ pub(crate) async fn drive(
         peak: Cell::new(0),
         freed: Notify::new(),
     });
-    let mut arrivals = pace(schedule, start, end);
-    let over = tokio::time::Instant::from_std(start + end + LATE);
+    let mut arrivals = pace(schedule, start, end.clone());
     let mut number = 0;
     while let Some(due) = arrivals.recv().await {
+        let over = tokio::time::Instant::from_std(start + end.get() + LATE);
         let room = pool.until(|busy| busy < max_connections);
         let sendable =
             pool.busy.get() < max_connections || tokio::time::timeout_at(over, room).await.is_ok();
@@ -202,11 +202,12 @@ mod tests {
     async fn run(url: &str, max_connections: usize) -> (usize, Vec<(Duration, Duration, Outcome)>) {
         let requests = Rc::new(Requests::new(Recipe::Single, url, "k").unwrap());
         let schedule = Schedule::new(Arrivals::Constant, 200.0, 0);
-        let load = Load { schedule, end: Duration::from_secs(1), max_connections };
+        let load = Load { schedule, end: End::at(Duration::from_secs(1)), max_connections };
         let told = Rc::new(RefCell::new(Vec::new()));
         let all = Rc::clone(&told);
         let tell = Rc::new(move |seen: &Seen<'_>| {
-            all.borrow_mut().push((seen.done - seen.due, seen.sent - seen.due, seen.outcome));
+            let since_due = |then: Duration| then.checked_sub(seen.due).unwrap();
+            all.borrow_mut().push((since_due(seen.done), since_due(seen.sent), seen.outcome));
         });
         let peak = drive(requests, load, Instant::now(), tell).await;
         (peak, told.take())

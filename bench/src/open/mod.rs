@@ -18,7 +18,7 @@ use crate::own_time::{OwnTime, Probe};
 use crate::spread::{Point, Spread, Times};
 use drive::{Load, Outcome, Seen, drive};
 use requests::{Kind, Recipe, Requests};
-use schedule::{Arrivals, Schedule};
+use schedule::{Arrivals, End, Schedule};
 
 /// Behind by no more than this, the generator has kept up with its schedule.
 const PUNCTUAL: u64 = 1_000;
@@ -174,7 +174,7 @@ pub(crate) async fn open_loop(
     let start = Instant::now();
     let load = Load {
         schedule: Schedule::new(plan.arrivals, plan.per_second, plan.seed),
-        end: plan.warm_up + plan.measure,
+        end: End::at(plan.warm_up + plan.measure),
         max_connections: plan.max_connections,
     };
     let (from, to) = (start + plan.warm_up, start + plan.warm_up + plan.measure);

@@ -1,5 +1,7 @@
 //! When the requests of an open loop are due: decided beforehand, whatever the server does.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -69,16 +71,44 @@ impl Iterator for Schedule {
     }
 }
 
+/// When the last request is due; may be told while the load goes on.
+#[derive(Debug, Clone)]
+pub(crate) struct End(Arc<AtomicU64>);
+
+impl End {
+    pub(crate) fn at(end: Duration) -> Self {
+        let open = Self::open();
+        open.set(end);
+        open
+    }
+
+    /// Not known yet.
+    pub(crate) fn open() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+
+    pub(crate) fn set(&self, end: Duration) {
+        self.0.store(u64::try_from(end.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// Hands out the arrivals before `end` when they are due, from a thread of its own: a timer of the
 /// runtime has steps of a millisecond.
 pub(crate) fn pace(
     schedule: Schedule,
     start: Instant,
-    end: Duration,
+    end: End,
 ) -> mpsc::UnboundedReceiver<Duration> {
     let (due_now, arrivals) = mpsc::unbounded_channel();
     thread::spawn(move || {
-        for due in schedule.take_while(|due| *due < end) {
+        for due in schedule {
+            if due >= end.get() {
+                return;
+            }
             while let Some(left) = due.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
                 thread::sleep(left.max(SHORTEST_SLEEP));
             }
@@ -103,7 +133,7 @@ mod tests {
         let due = within(3_600, Schedule::new(Arrivals::Constant, 3.0, 0));
         assert_eq!(due.len(), 3 * 3_600);
         assert_eq!(due[0], Duration::ZERO);
-        assert_eq!(due[3 * 1_800], Duration::from_secs(1_800));
+        assert_eq!(due[3 * 1_800], Duration::from_mins(30));
     }
 
     #[test]
@@ -113,7 +143,7 @@ mod tests {
         assert!(due.len().abs_diff(100_000) < 1_500, "{}", due.len());
         assert!(due.is_sorted());
         // 1 - 1/e of the distances are below their mean: 63,212 of 100,000.
-        let short = due.windows(2).filter(|w| w[1] - w[0] < Duration::from_millis(1)).count();
+        let short = due.windows(2).filter(|w| w[1] < w[0] + Duration::from_millis(1)).count();
         assert!(short.abs_diff(63_212) < 1_500, "{short}");
         assert_eq!(due, within(100, schedule(7)));
         assert_ne!(due[0], schedule(8).next().unwrap());
@@ -123,12 +153,19 @@ mod tests {
     async fn no_arrival_comes_early_and_none_is_lost() {
         let start = Instant::now();
         let schedule = Schedule::new(Arrivals::Constant, 2_000.0, 0);
-        let mut arrivals = pace(schedule, start, Duration::from_millis(50));
+        let mut arrivals = pace(schedule, start, End::at(Duration::from_millis(50)));
         let mut count = 0;
         while let Some(due) = arrivals.recv().await {
             assert!(start.elapsed() >= due, "{due:?}");
             count += 1;
         }
         assert_eq!(count, 100);
+
+        let end = End::open();
+        let schedule = Schedule::new(Arrivals::Constant, 2_000.0, 0);
+        let mut arrivals = pace(schedule, Instant::now(), end.clone());
+        assert_eq!(arrivals.recv().await, Some(Duration::ZERO));
+        end.set(Duration::ZERO);
+        while arrivals.recv().await.is_some() {}
     }
 }

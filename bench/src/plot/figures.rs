@@ -157,7 +157,7 @@ fn overloaded(found: &Overload, subtitle: String) -> Figure {
     let x = || Axis::linear_to("requests offered a second", most * 1.02);
     Figure {
         title: format!(
-            "Offered 0.5, 1, 2 and 4 times what is carried ({} {} a second)",
+            "Offered 0.5, 1, 2 and 4 times what is carried: {} requests a second, {}",
             crate::report::whole(*capacity),
             recipe.name()
         ),
@@ -185,7 +185,8 @@ fn overloaded(found: &Overload, subtitle: String) -> Figure {
 
 fn outages(found: &Outage, subtitle: String) -> Figure {
     let Outage { timeline, away_at, back_at, .. } = found;
-    let seconds = || (0_u32..).map(f64::from).zip(timeline);
+    // The last second is no whole one: its end was not seen.
+    let seconds = || (0_u32..).map(f64::from).zip(timeline).filter(|(_, s)| s.api_kib > 0);
     let mut totals = BTreeMap::<&str, u64>::new();
     for (name, count) in timeline.iter().flat_map(|second| &second.outcomes) {
         *totals.entry(name).or_default() += count;
@@ -205,10 +206,7 @@ fn outages(found: &Outage, subtitle: String) -> Figure {
         .collect();
     let memory = vec![Line {
         name: "leads-api, resident".to_owned(),
-        points: seconds()
-            .filter(|(_, second)| second.api_kib > 0)
-            .map(|(at, second)| (at + 1.0, float(second.api_kib) / 1_024.0))
-            .collect(),
+        points: seconds().map(|(at, second)| (at + 1.0, float(second.api_kib) / 1_024.0)).collect(),
         dots: false,
     }];
     let length = seconds().map(|(at, _)| at + 1.0).fold(1.0, f64::max);
@@ -226,5 +224,88 @@ fn outages(found: &Outage, subtitle: String) -> Figure {
         ),
         subtitle,
         panels: vec![panel(answers, "answers a second, by status"), panel(memory, "MiB")],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::open::requests::Recipe;
+    use crate::open::schedule::Arrivals;
+    use crate::open::{Generator, OpenRun};
+    use crate::spread::{Spread, Times};
+
+    fn run(times: &Times) -> OpenRun {
+        OpenRun {
+            recipe: Recipe::Single,
+            arrivals: Arrivals::Poisson,
+            offered_per_second: 2_000.0,
+            seconds: 1.0,
+            offered: 2_000,
+            succeeded: 1_000,
+            refused: BTreeMap::from([("503".to_owned(), 900)]),
+            unsent: 100,
+            acknowledged: 1_000,
+            per_second: 1_000.0,
+            latency: times.spread(),
+            curve: times.curve(),
+            unavailable: Spread::default(),
+            kinds: BTreeMap::new(),
+            generator: Generator {
+                behind: Spread::default(),
+                connections: 1,
+                cpu_percent: 1.0,
+                kept_up: true,
+            },
+            own: None,
+            processes: Vec::new(),
+        }
+    }
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 0.02
+    }
+
+    #[test]
+    fn a_histogram_becomes_a_line_by_percentile() {
+        let mut times = Times::new();
+        for millis in 1..=1_000 {
+            times.record(Duration::from_millis(millis));
+        }
+        let figure = latency(&[run(&times)], String::new()).unwrap();
+        let panel = &figure.panels[0];
+        let line = &panel.lines[0];
+        assert_eq!(line.name, "single, Poisson, 2,000 requests/s");
+        // Half of them, and so 500 ms, stand at -log10(0.5); the slowest of 1,000 at three nines.
+        let half = line.points.iter().find(|(x, _)| *x >= 0.3).unwrap();
+        assert!(close(half.0, 0.301) && close(half.1, 500_f64.log10()), "{half:?}");
+        let last = line.points.last().unwrap();
+        assert!(close(last.0, 3.0) && close(last.1, 3.0), "{last:?}");
+        let inside = |(x, y): &(f64, f64)| {
+            (panel.x.from..=panel.x.to + 1e-9).contains(x)
+                && (panel.y.from..=panel.y.to + 1e-9).contains(y)
+        };
+        assert!(line.points.iter().all(inside), "{panel:?}");
+        assert!(line.points.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1), "{line:?}");
+        assert_eq!(latency(&[], String::new()), None);
+    }
+
+    #[test]
+    fn the_overload_shows_where_each_request_went() {
+        let mut times = Times::new();
+        times.record(Duration::from_millis(10));
+        let found = Overload {
+            recipe: Recipe::Single,
+            capacity: 1_000.0,
+            tries: Vec::new(),
+            points: vec![run(&times)],
+        };
+        let figure = overloaded(&found, String::new());
+        let heights: Vec<f64> = figure.panels[0].lines.iter().map(|l| l.points[0].1).collect();
+        assert!(heights.iter().zip([1_000.0, 900.0, 100.0]).all(|(a, b)| close(*a, b)));
+        // No 503 was timed, so no line tells how long they took.
+        assert_eq!(figure.panels[1].lines.len(), 1);
     }
 }

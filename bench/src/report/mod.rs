@@ -215,4 +215,21 @@ mod tests {
         assert_eq!(replaced(&page, "new\n").unwrap(), format!("a\n{BEGIN}\nnew\n{END}\nb\n"));
         assert_eq!(replaced("a", "new"), None);
     }
+
+    #[test]
+    fn figures_of_before_the_open_loop_are_read_and_what_they_lack_is_left_out() {
+        let path = crate::machine::repository().join("bench/results/latest.json");
+        let mut json: serde_json::Value = serde_json::from_str(&read_text(&path).unwrap()).unwrap();
+        for later in ["open", "overload", "outage"] {
+            json.as_object_mut().unwrap().remove(later);
+        }
+        let results: Results = serde_json::from_value(json).unwrap();
+        let part = page_part(&results, Some("plots"));
+        assert!(part.contains("### Taking leads in\n"), "{part}");
+        assert!(part.contains("](plots/cost.svg)\n"), "{part}");
+        for absent in ["### At a constant rate", "### More than", "### Without the broker"] {
+            assert!(!part.contains(absent), "{absent}");
+        }
+        assert!(!page_part(&results, None).contains(".svg"));
+    }
 }

@@ -14,7 +14,11 @@ use crate::spread::Spread;
 fn percent(part: u64, of: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     let percent = part as f64 * 100.0 / of.max(1) as f64;
-    if part > 0 && percent < 0.01 { "< 0.01".to_owned() } else { format!("{percent:.2}") }
+    if part > 0 && percent < 0.01 {
+        return "< 0.01".to_owned();
+    }
+    // Not rounded up: 100.00 is all of them.
+    format!("{:.2}", (percent * 100.0 + 1e-6).floor() / 100.0)
 }
 
 fn listed(counts: &BTreeMap<String, u64>) -> String {
@@ -159,7 +163,10 @@ pub(crate) fn overload_part(overload: &Overload) -> String {
                 percent(run.unsent, run.offered),
                 millis(run.latency.p50_micros),
                 millis(run.latency.p99_micros),
-                millis(run.unavailable.p99_micros),
+                match &run.unavailable {
+                    Spread { count: 0, .. } => "–".to_owned(),
+                    spread => millis(spread.p99_micros),
+                },
                 uses(&run.processes, |used| mib(used.peak_kib)),
                 if run.generator.kept_up { "yes" } else { "**no**" }.to_owned(),
             ]
@@ -235,4 +242,20 @@ pub(crate) fn outage_part(outage: &Outage) -> String {
         outage.fault.name(),
         table(&["what", "figure"], &rows)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_is_all_only_if_it_is_all() {
+        assert_eq!(percent(1_999_999, 2_000_000), "99.99");
+        assert_eq!(percent(7, 7), "100.00");
+        assert_eq!(percent(29, 100), "29.00");
+        assert_eq!(
+            (percent(1, 1_000_000), percent(0, 0)),
+            ("< 0.01".to_owned(), "0.00".to_owned())
+        );
+    }
 }
