@@ -48,8 +48,15 @@ async fn figures_add_up_and_agree_with_the_log() {
     let url = format!("{}/api/v1/leads", api.url());
     let to = ["--url", &url, "--key", &key.secret];
 
-    let single = open(&system, &to).await;
+    let listening = api.wait_for_log(|line| line.message() == "listening").await;
+    let metrics = format!("http://{}/metrics", listening.str("metrics").expect("its address"));
+    let single = open(&system, &[&to[..], &["--metrics", &metrics]].concat()).await;
     assert_adds_up(&single);
+    let own = &single["own"]["/api/v1/leads"];
+    // The looks at the figures come about when the measuring starts and ends.
+    assert!((1..=RATE * 3 / 2).contains(&count(own, "count")), "{own}");
+    assert!(own["mean_micros"].as_f64() > Some(0.0), "{own}");
+    assert!(own["within_a_millisecond"].is_u64(), "{own}");
     assert_eq!(count(&single, "offered"), RATE, "a constant rate for a second");
     assert_eq!(count(&single, "acknowledged"), count(&single, "succeeded"));
 
