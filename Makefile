@@ -25,7 +25,7 @@ check: ## formatting, lints, shell scripts, docs
 	@dev/shellcheck
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked
 
-bench: ## the figures of docs/benchmarks.md, on servers of its own
+bench: ## the figures and plots of docs/benchmarks.md, on servers of its own; ten minutes
 	@bench/run
 
 day: ## a day of a realistic pipeline through a running "make run"

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -106,6 +106,7 @@ pub struct RequestContext {
     workspace_id: Cell<Option<Uuid>>,
     rate: Cell<Option<RateStatus>>,
     batch: Cell<Option<BatchCount>>,
+    waited: Cell<Option<Duration>>,
 }
 
 /// What became of a batch.
@@ -143,6 +144,11 @@ impl RequestContext {
         self.batch.set(Some(batch));
     }
 
+    /// Notes how long the broker was waited for.
+    pub fn set_waited(&self, waited: Duration) {
+        self.waited.set(Some(waited));
+    }
+
     /// Where the request stands in a trace.
     pub fn trace(&self) -> &RequestTrace {
         &self.trace
@@ -158,6 +164,7 @@ impl RequestContext {
             workspace_id: Cell::new(None),
             rate: Cell::new(None),
             batch: Cell::new(None),
+            waited: Cell::new(None),
         }
     }
 
@@ -221,14 +228,15 @@ pub async fn observe(
     }
     let took = started.elapsed();
     if let Some(app) = &app {
-        app.metrics.request(context.route.get(), response.status().as_u16(), took);
+        let own = context.waited.get().map(|waited| took.saturating_sub(waited));
+        app.metrics.request(context.route.get(), response.status().as_u16(), took, own);
     }
     tell(&context, &response, took);
     Ok(response)
 }
 
 /// Ends the span, and writes the line.
-fn tell(context: &RequestContext, response: &ServiceResponse, took: std::time::Duration) {
+fn tell(context: &RequestContext, response: &ServiceResponse, took: Duration) {
     let route = context.route.get();
     let error = response.response().error().and_then(|error| error.as_error::<ApiError>());
     let batch = context.batch.get();

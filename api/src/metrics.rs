@@ -17,6 +17,15 @@ const BUCKETS: &[f64] = &[
     10.0,
 ];
 
+/// Upper bounds in seconds of the service's own time: it is spent in tens of microseconds.
+const OWN_BUCKETS: &[f64] = &[
+    0.000_025, 0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5, 0.000_75, 0.001, 0.002, 0.005, 0.01,
+    0.05, 0.25, 1.0,
+];
+
+/// The histogram of [`Metrics::request`]'s `own`.
+const OWN_SECONDS: &str = "leads_request_own_seconds";
+
 /// Why a lead is refused for want of room or of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shed {
@@ -38,7 +47,7 @@ const SHED: [&str; 5] = ["unavailable", "stalled", "overloaded", "key_share", "u
 /// Handles, made once: the hot path looks up no names.
 pub struct Metrics {
     handle: PrometheusHandle,
-    requests: RwLock<HashMap<(Route, u16), Histogram>>,
+    requests: RwLock<HashMap<(Route, u16), Answered>>,
     shed: [Counter; SHED.len()],
     publish_seconds: Histogram,
     in_flight: Gauge,
@@ -52,6 +61,13 @@ pub struct Metrics {
     replaced_lost: Counter,
 }
 
+/// The histograms of a route and status.
+struct Answered {
+    all: Histogram,
+    /// Only where something was published.
+    own: Option<Histogram>,
+}
+
 impl Metrics {
     /// Installs the recorder of the process.
     ///
@@ -60,6 +76,10 @@ impl Metrics {
     pub fn install() -> Result<Arc<Self>, String> {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)
+            .and_then(|builder| {
+                let own = Matcher::Full(OWN_SECONDS.to_owned());
+                builder.set_buckets_for_metric(own, OWN_BUCKETS)
+            })
             .map_err(|error| error.to_string())?
             .build_recorder();
         let handle = recorder.handle();
@@ -90,22 +110,27 @@ impl Metrics {
         }))
     }
 
-    /// Counts an answered request.
-    pub fn request(&self, route: Route, status: u16, took: Duration) {
+    /// Counts an answered request; `own` is its time without the wait for the broker, of one that
+    /// published.
+    pub fn request(&self, route: Route, status: u16, took: Duration, own: Option<Duration>) {
         let key = (route, status);
         let known = self.requests.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(histogram) = known.get(&key) {
-            histogram.record(took);
+        if let Some(answered) = known.get(&key)
+            && answered.record(took, own)
+        {
             return;
         }
         drop(known);
-        let histogram = metrics::histogram!(
-            "leads_http_request_seconds",
-            "route" => route.pattern(),
-            "status" => status.to_string(),
-        );
-        histogram.record(took);
-        self.requests.write().unwrap_or_else(PoisonError::into_inner).insert(key, histogram);
+        let answered = Answered {
+            all: metrics::histogram!(
+                "leads_http_request_seconds",
+                "route" => route.pattern(),
+                "status" => status.to_string(),
+            ),
+            own: own.map(|_| metrics::histogram!(OWN_SECONDS, "route" => route.pattern())),
+        };
+        answered.record(took, own);
+        self.requests.write().unwrap_or_else(PoisonError::into_inner).insert(key, answered);
     }
 
     /// Counts a lead that was refused for want of room or of a broker.
@@ -182,6 +207,19 @@ impl Metrics {
     }
 }
 
+impl Answered {
+    /// False, and nothing recorded, when a histogram is wanting.
+    fn record(&self, took: Duration, own: Option<Duration>) -> bool {
+        match (&self.own, own) {
+            (Some(histogram), Some(own)) => histogram.record(own),
+            (None, Some(_)) => return false,
+            (_, None) => {}
+        }
+        self.all.record(took);
+        true
+    }
+}
+
 /// Gauges are floating point; what is counted here stays far below 2^53.
 #[allow(clippy::cast_precision_loss)]
 fn gauge(value: usize) -> f64 {
@@ -209,6 +247,11 @@ fn describe() {
     describe_gauge!("leads_keys", "Keys that open something");
     describe_gauge!("leads_publish_in_flight_limit", "MAX_IN_FLIGHT");
     describe_gauge!("leads_publish_in_flight_limit_bytes", Unit::Bytes, "MAX_IN_FLIGHT_BYTES");
+    describe_histogram!(
+        OWN_SECONDS,
+        Unit::Seconds,
+        "Time of a request that published without the wait from hand-over to delivery report, by route"
+    );
     describe_gauge!("leads_publish_in_flight", "Events handed over and not answered for yet");
     describe_gauge!(
         "leads_publish_in_flight_bytes",

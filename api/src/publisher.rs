@@ -10,7 +10,7 @@ use leads_shared::headers::Headers;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::broker::{Broker, BrokerState, DeliveryFailure, Position, Record};
+use crate::broker::{Broker, BrokerState, Delivered, DeliveryFailure, Position, Record};
 use crate::in_flight::{InFlight, Refused, Share};
 use crate::metrics::Metrics;
 use crate::turns::Turns;
@@ -23,6 +23,9 @@ const STALLED_AFTER: Duration = Duration::from_secs(2);
 pub struct Published {
     /// Where it stands in the log.
     pub position: Position,
+    /// From when the event, or the last one of its batch, was handed to the producer until its
+    /// delivery report.
+    pub waited: Duration,
     /// The bytes that stand there.
     pub encoded: Encoded,
 }
@@ -55,7 +58,7 @@ pub enum PublishError {
 
 /// An event that was handed over and is not answered for yet.
 struct Sent {
-    answer: oneshot::Receiver<Result<Position, DeliveryFailure>>,
+    answer: oneshot::Receiver<Result<Delivered, DeliveryFailure>>,
     encoded: Encoded,
 }
 
@@ -113,7 +116,8 @@ impl Publisher {
         self.refuse_early()?;
         let started = Instant::now();
         let sent = self.send(event, share, traceparent)?;
-        let published = self.acknowledged(sent, started + self.timeout).await?;
+        let handed_over = Instant::now();
+        let published = self.acknowledged(sent, handed_over, started + self.timeout).await?;
         self.metrics.published(started.elapsed());
         Ok(published)
     }
@@ -134,13 +138,14 @@ impl Publisher {
         }
         let sent: Vec<_> =
             events.iter().map(|event| self.send(event, share, traceparent)).collect();
+        let handed_over = Instant::now();
         let deadline = started + self.timeout;
         let mut results = Vec::with_capacity(sent.len());
         for sent in sent {
             // One after the other: the reports come together, and waiting for the first of them
             // finds the others there.
             results.push(match sent {
-                Ok(sent) => self.acknowledged(sent, deadline).await,
+                Ok(sent) => self.acknowledged(sent, handed_over, deadline).await,
                 Err(error) => Err(error),
             });
         }
@@ -169,15 +174,22 @@ impl Publisher {
         Ok(Sent { answer, encoded })
     }
 
-    async fn acknowledged(&self, sent: Sent, deadline: Instant) -> Result<Published, PublishError> {
+    async fn acknowledged(
+        &self,
+        sent: Sent,
+        handed_over: Instant,
+        deadline: Instant,
+    ) -> Result<Published, PublishError> {
         // The delivery report comes first: message.timeout.ms is below this wait. The wait bounds
         // what happens when it doesn't.
         let report = tokio::time::timeout_at(deadline.into(), sent.answer).await;
-        let position = report
+        let Delivered { position, at } = report
             .map_err(|_| PublishError::Unacknowledged)?
             .map_err(|_| PublishError::Unacknowledged)?
             .map_err(failed)?;
-        Ok(Published { position, encoded: sent.encoded })
+        // Of a batch, some reports come before the last event was handed over.
+        let waited = at.saturating_duration_since(handed_over);
+        Ok(Published { position, waited, encoded: sent.encoded })
     }
 
     /// Why a lead would be refused now, known without sending it.

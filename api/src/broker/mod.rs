@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message, OwnedHeaders};
@@ -42,6 +42,15 @@ pub struct Position {
     pub partition: i32,
     /// The offset within it.
     pub offset: i64,
+}
+
+/// A record that is in the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivered {
+    /// Where it stands.
+    pub position: Position,
+    /// When its delivery report was seen: what waits for it may be woken later.
+    pub at: Instant,
 }
 
 /// Why there is no acknowledgement.
@@ -99,7 +108,7 @@ pub struct Record<'a> {
 
 /// What waits for a delivery report.
 struct Pending {
-    reply: oneshot::Sender<Result<Position, DeliveryFailure>>,
+    reply: oneshot::Sender<Result<Delivered, DeliveryFailure>>,
     /// Given back when the report comes, not when the request ends.
     _permit: Option<Permit>,
 }
@@ -127,7 +136,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
                 let position =
                     Position { partition: message.partition(), offset: message.offset() };
                 self.state.acknowledge(position);
-                Ok(position)
+                Ok(Delivered { position, at: Instant::now() })
             }
             Err((error, _)) => Err(failure_of(error)),
         };
@@ -216,7 +225,7 @@ impl Broker {
         record: Record<'_>,
         headers: impl Iterator<Item = (&'static str, &'h str)>,
         permit: Permit,
-    ) -> Result<oneshot::Receiver<Result<Position, DeliveryFailure>>, DeliveryFailure> {
+    ) -> Result<oneshot::Receiver<Result<Delivered, DeliveryFailure>>, DeliveryFailure> {
         let (reply, answer) = oneshot::channel();
         let mut owned = OwnedHeaders::new_with_capacity(USUAL_HEADERS);
         for (key, value) in headers {

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
@@ -63,6 +63,11 @@ impl Caller {
     /// Notes what became of a batch, for the log line.
     pub(super) fn note_batch(&self, batch: BatchCount) {
         self.context.set_batch(batch);
+    }
+
+    /// Notes how long the broker was waited for.
+    pub(super) fn note_wait(&self, waited: Duration) {
+        self.context.set_waited(waited);
     }
 
     /// Where the request stands in a trace.
