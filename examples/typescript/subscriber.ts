@@ -141,15 +141,21 @@ function read(record: Record): Change | undefined {
   const created = event.type === 'LeadCreated'
   if (!created && event.type !== 'LeadUpdated') return undefined
   const body = event.data!
+  if (typeof body.schema_version !== 'number') throw new TypeError('no schema_version')
   if (body.schema_version !== 1) throw new NewerSchema(`has schema version ${body.schema_version}`)
   const fields = (created ? body.lead : body.changes)!
   return {
     created,
     event: event.id,
-    workspace: body.workspace_id,
-    lead: event.subject!,
+    workspace: text(body.workspace_id),
+    lead: text(event.subject),
     given: 'source' in fields,
     source: fields.source ?? null,
     expected: body.expected_version ?? null
   }
+}
+
+function text(value: unknown): string {
+  if (typeof value !== 'string') throw new TypeError('a field is missing')
+  return value
 }

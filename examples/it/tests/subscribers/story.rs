@@ -117,7 +117,8 @@ impl Story {
         );
         let answer = self.apis[0].post_lead(&self.keys[0], &body).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
-        self.check(&answer.lead_id(), 1, &json!("numbers")).await;
+        let id = answer.header("location").unwrap().rsplit('/').next().unwrap();
+        self.check(id, 1, &json!("numbers")).await;
     }
 
     async fn duplicates(&self) {
@@ -166,7 +167,7 @@ impl Story {
             .map(|(name, text)| (name, Some(text.as_bytes())))
         };
         system.produce(Some(b"k"), Some(&value), &headers("LeadMerged")).await;
-        for value in ["", "null", "[]", "{", r#"{"schema_version":1}"#] {
+        for value in ["", "null", "[]", "{", r#"{"schema_version":1,"lead":{}}"#] {
             system.produce(Some(b"k"), Some(value.as_bytes()), &headers("LeadCreated")).await;
         }
     }
@@ -176,7 +177,8 @@ impl Story {
         let answer = self.apis[0].get_lead(&self.keys[0], id).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(answer.header("etag"), Some(format!("\"{version}\"").as_str()));
-        assert_eq!(answer.json()["data"]["source"], *source);
+        // As text: not every number is one that serde_json can take.
+        assert!(answer.text().contains(&format!(r#","source":{source},"#)), "{}", answer.text());
     }
 
     pub(crate) async fn records(&self) -> i64 {
