@@ -302,7 +302,7 @@ impl System {
 }
 
 async fn to_the_end(command: std::process::Command, deadline: Duration) -> Output {
-    let what = format!("{:?} {:?}", command.get_program(), command.get_args());
+    let what = format!("{} {:?}", command.get_program().display(), command.get_args());
     let mut command = tokio::process::Command::from(command);
     let running = command.stdin(std::process::Stdio::null()).kill_on_drop(true).output();
     tokio::time::timeout(deadline, running)

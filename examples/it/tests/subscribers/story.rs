@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::unlimited;
 
 /// Leads in the backlog: batches of a thousand.
-const BATCHES: usize = 20;
+const BATCHES: usize = 12;
 /// Names that trip those who sort, quote or look up by them.
 const SOURCES: [&str; 11] = [
     "web",
