@@ -14,6 +14,7 @@ use story::Story;
 use subscriber::{PATIENCE, Subscriber};
 
 #[tokio::test]
+#[ignore = "make test-examples runs it: it needs the tools of four languages"]
 async fn every_language_keeps_the_state_of_the_read_model() {
     let story = Story::tell().await;
     let subscribers = Subscriber::all(&story.system);
@@ -45,6 +46,7 @@ async fn every_language_keeps_the_state_of_the_read_model() {
 }
 
 #[tokio::test]
+#[ignore = "make test-examples runs it: it needs the tools of four languages"]
 async fn a_newer_schema_stops_every_reader_before_it() {
     let system = System::builder().partitions(1).build().await;
     let (workspace_id, lead_id) = (Uuid::new_v4(), Uuid::new_v4());
@@ -74,6 +76,7 @@ async fn a_newer_schema_stops_every_reader_before_it() {
 }
 
 #[tokio::test]
+#[ignore = "make test-examples runs it: it needs the tools of four languages"]
 async fn the_state_of_another_log_is_refused() {
     let system = System::new().await;
     join_all(Subscriber::all(&system).iter().map(|subscriber| async {
@@ -86,6 +89,7 @@ async fn the_state_of_another_log_is_refused() {
 }
 
 #[tokio::test]
+#[ignore = "make test-examples runs it: it needs the tools of four languages"]
 async fn a_wrong_command_line_is_told() {
     let system = System::builder().without_topics().without_migrations().build().await;
     for subscriber in Subscriber::all(&system) {
