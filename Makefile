@@ -1,15 +1,18 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos bench day check schemas
+.PHONY: help run test test-examples chaos bench day check schemas
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 run: ## the whole system: servers, API, consumer, a demo key; Ctrl-C ends it, the data stays
 	@dev/run
 
-test: ## every test, on servers of its own
+test: ## every test but test-examples, on servers of its own
 	@dev/prerequisites
 	@dev/stack exec -- cargo test --workspace --locked
+
+test-examples: ## the subscribers of examples/, in four languages, on servers of their own
+	@examples/test
 
 chaos: ## faults at random under load, for SECONDS=600; CHAOS_SEED repeats a run
 	@dev/prerequisites
