@@ -158,14 +158,17 @@ impl RequestContext {
     }
 }
 
-fn given_request_id(headers: &HeaderMap) -> Option<String> {
+/// The request id that the client sent, when it is one: `[A-Za-z0-9._-]{1,64}`.
+pub fn given_request_id(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(REQUEST_ID)?.to_str().ok()?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
 }
 
+/// The trace context that the client sent, when it is one.
+///
 /// Source: <https://www.w3.org/TR/trace-context/#traceparent-header>, version 00.
-fn given_traceparent(headers: &HeaderMap) -> Option<String> {
+pub fn given_traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     let hex = |part: &str, length| {
         part.len() == length
