@@ -10,6 +10,7 @@ mod contract;
 mod cors;
 mod deploy;
 mod errors;
+mod hostile;
 mod idempotency;
 mod isolation;
 mod json;
