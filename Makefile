@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos bench day check
+.PHONY: help run test chaos fuzz bench day check
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -14,6 +14,9 @@ test: ## every test, on servers of its own
 chaos: ## faults at random under load, for SECONDS=600; CHAOS_SEED repeats a run
 	@dev/prerequisites
 	CHAOS_SECONDS=$(or $(SECONDS),600) cargo test -p leads-consumer --locked --test it chaos:: -- --nocapture
+
+fuzz: ## inputs that break a promise, searched by coverage for SECONDS=60 a target; TARGETS="create batch"
+	@fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
 check: ## formatting, lints, shell scripts, docs
 	@dev/prerequisites

@@ -25,7 +25,7 @@ pub fn create(data: &[u8]) {
     match NewLead::parse(body) {
         Ok(lead) => {
             assert_eq!(expected, Verdict::Taken);
-            survives(lead);
+            survives(&lead);
         }
         Err(rejection) => is_a_good_answer(body, rejection, expected),
     }
@@ -46,7 +46,7 @@ pub fn item(data: &[u8]) {
                 // Without a key it is a body like any other, or one that says `null`.
                 assert!(NewLead::parse(body).is_ok_and(|same| same == lead) || has_null_key(body));
             }
-            survives(lead);
+            survives(&lead);
         }
         Err(rejection) => is_a_good_answer(body, rejection, expected),
     }
@@ -80,11 +80,11 @@ fn now() -> Timestamp {
 }
 
 /// What was taken goes through the log unchanged, and would be taken again.
-fn survives(new_lead: NewLead<'_>) {
+fn survives(new_lead: &NewLead<'_>) {
     let lead = new_lead.clone().into_lead(LEAD, WORKSPACE, now());
     let again = body_of(&lead);
     let parsed = NewLead::parse(again.as_bytes()).expect("what was taken is taken again");
-    assert!(parsed == new_lead);
+    assert!(parsed == *new_lead);
     assert_eq!(parsed.digest(), new_lead.digest());
     through_the_log(Payload::LeadCreated { lead });
 }

@@ -76,7 +76,7 @@ fn map(data: &[u8]) -> HeaderMap {
 
 fn without_scheme(value: &[u8]) -> &[u8] {
     let (scheme, key) = value.split_at(value.len().min(7));
-    if scheme.to_ascii_uppercase() == b"BEARER " { key.trim_ascii() } else { value }
+    if scheme.eq_ignore_ascii_case(b"Bearer ") { key.trim_ascii() } else { value }
 }
 
 fn is_deterministic(key: &IdempotencyKey, text: &[u8]) {

@@ -9,26 +9,24 @@ use leads_fuzz::mutate::Mutations;
 use leads_fuzz::targets::{ALL, Target};
 
 /// Mutations of each target.
-const INPUTS: usize = 10_000;
+const INPUTS: usize = 4_000;
 
 fn corpus(name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
     let files =
         fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
     files.sort();
-    files.iter().map(|file| fs::read(file).unwrap()).collect()
+    files.iter().map(|file| fs::read(file).expect("its bytes")).collect()
 }
 
 /// `FUZZ_SEED`, or another one every time.
 fn seed() -> u64 {
-    match std::env::var("FUZZ_SEED") {
-        Ok(seed) => seed.parse().expect("FUZZ_SEED is a number"),
-        Err(_) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-            u64::from(now.subsec_nanos()) ^ now.as_secs()
-        }
+    if let Ok(seed) = std::env::var("FUZZ_SEED") {
+        return seed.parse().expect("FUZZ_SEED is a number");
     }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::from(now.subsec_nanos()) ^ now.as_secs()
 }
 
 #[track_caller]
