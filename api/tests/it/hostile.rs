@@ -188,7 +188,8 @@ impl Hostile {
             return c.to_string();
         }
         let mut units = [0; 2];
-        c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+        let units = c.encode_utf16(&mut units);
+        units.iter().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat()
     }
 
     fn string(&mut self, most: usize) -> String {

@@ -22,13 +22,12 @@ const DOCUMENTED: &str = include_str!("../../../docs/http.md");
 
 /// `FUZZ_SEED`, or another one every time.
 fn seed() -> u64 {
-    let seed = match std::env::var("FUZZ_SEED") {
-        Ok(seed) => seed.parse().expect("FUZZ_SEED is a number"),
-        Err(_) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-            now.as_secs() ^ u64::from(now.subsec_nanos())
-        }
-    };
+    let given = std::env::var("FUZZ_SEED").ok();
+    let given: Option<u64> = given.map(|seed| seed.parse().expect("FUZZ_SEED is a number"));
+    let seed = given.unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        now.as_secs() ^ u64::from(now.subsec_nanos())
+    });
     // Shown when the test fails.
     println!("FUZZ_SEED={seed}");
     seed
