@@ -9,11 +9,13 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, HttpRequest, web};
+use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
 use uuid::Uuid;
 
 use crate::error::ApiError;
 use crate::rate_limit::RateStatus;
+use crate::server::compress::compressed;
+use crate::server::{self, connection};
 use crate::startup::App;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -55,6 +57,19 @@ impl Route {
             Self::OpenApi => "/openapi.json",
             Self::Docs => "/docs",
             Self::Unmatched => "unmatched",
+        }
+    }
+
+    /// Whether its answers are the same for everybody until the process ends.
+    fn is_fixed(self) -> bool {
+        match self {
+            Self::OpenApi | Self::Docs => true,
+            Self::Leads
+            | Self::Batch
+            | Self::Lead
+            | Self::Livez
+            | Self::Readyz
+            | Self::Unmatched => false,
         }
     }
 
@@ -125,13 +140,11 @@ impl RequestContext {
 
     fn new(request: &ServiceRequest) -> Self {
         let headers = request.headers();
-        // The pages' own files have no handler of ours that could name them.
-        let is_docs = request.path().starts_with("/docs/");
         Self {
             request_id: given_request_id(headers)
                 .unwrap_or_else(|| Uuid::now_v7().simple().to_string()),
             traceparent: given_traceparent(headers),
-            route: Cell::new(if is_docs { Route::Docs } else { Route::Unmatched }),
+            route: Cell::new(Route::Unmatched),
             workspace_id: Cell::new(None),
             rate: Cell::new(None),
             batch: Cell::new(None),
@@ -202,8 +215,17 @@ pub async fn observe(
     let app = request.app_data::<web::Data<App>>().cloned();
     request.extensions_mut().insert(Rc::clone(&context));
     let _active = app.as_ref().map(|app| app.enter());
-    // Routes answer their errors themselves: an `Err` here would be a fault of a middleware.
-    let mut response = next.call(request).await?.map_into_boxed_body();
+    let response =
+        match connection::admit(&request, app.as_ref().is_some_and(|app| app.is_closed())) {
+            // Routes answer their errors themselves: an `Err` here would be a fault of a middleware.
+            Ok(under_way) => {
+                let response = next.call(request).await?.map_into_boxed_body();
+                connection::hold(server::in_json(response), under_way)
+            }
+            Err(error) => request.into_response(HttpResponse::from_error(error)),
+        };
+    let kept = app.as_ref().filter(|_| context.route.get().is_fixed()).map(|app| &app.kept);
+    let mut response = compressed(response, kept).await;
     context.write_headers(response.headers_mut());
     if app.as_ref().is_some_and(|app| app.is_shutting_down()) {
         // The client's next request finds another instance.

@@ -18,6 +18,7 @@ pub mod rate_limit;
 pub mod read_model;
 pub mod recent;
 pub mod routes;
+pub mod server;
 pub mod startup;
 pub mod telemetry;
 mod told;

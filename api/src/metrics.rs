@@ -7,6 +7,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::broker::Replaced;
 use crate::context::Route;
 
 /// Upper bounds in seconds: below a millisecond for the service itself, seconds for outages.
@@ -27,6 +28,8 @@ pub struct Metrics {
     conflicts: Counter,
     replays: Counter,
     recent_bytes: Gauge,
+    replaced_fatal: Counter,
+    replaced_lost: Counter,
 }
 
 impl Metrics {
@@ -53,6 +56,8 @@ impl Metrics {
             conflicts: metrics::counter!("leads_precondition_failed_total"),
             replays: metrics::counter!("leads_idempotency_replayed_total"),
             recent_bytes: metrics::gauge!("leads_idempotency_cache_bytes"),
+            replaced_fatal: metrics::counter!("leads_producer_replaced_total", "reason" => "fatal"),
+            replaced_lost: metrics::counter!("leads_producer_replaced_total", "reason" => "lost"),
         }))
     }
 
@@ -107,11 +112,23 @@ impl Metrics {
         self.recent_bytes.set(gauge(bytes));
     }
 
+    /// Sets the end of the certificate's validity. Without TLS there is no such figure.
+    pub fn certificate_expiry(&self, unix_seconds: i64) {
+        #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
+        metrics::gauge!("leads_tls_certificate_expiry_seconds").set(unix_seconds as f64);
+    }
+
     /// Sets what is in flight now.
     pub fn in_flight(&self, count: usize, bytes: usize, queued: usize) {
         self.in_flight.set(gauge(count));
         self.in_flight_bytes.set(gauge(bytes));
         self.producer_queue.set(gauge(queued));
+    }
+
+    /// Sets how many producers were replaced since the start.
+    pub fn clients_replaced(&self, replaced: Replaced) {
+        self.replaced_fatal.absolute(replaced.fatal);
+        self.replaced_lost.absolute(replaced.lost);
     }
 
     /// Folds recorded samples into their buckets. To be called every second or so, or they pile up.
@@ -158,6 +175,10 @@ fn describe() {
         "Leads refused for want of room or of a broker, by reason"
     );
     describe_counter!(
+        "leads_producer_replaced_total",
+        "Producers made anew: failed for good (fatal), or ten seconds without a broker (lost)"
+    );
+    describe_counter!(
         "leads_idempotency_replayed_total",
         "Retries with an Idempotency-Key that were answered as the first was"
     );
@@ -165,6 +186,11 @@ fn describe() {
         "leads_idempotency_cache_bytes",
         Unit::Bytes,
         "Bytes of the answers that are kept for retries"
+    );
+    describe_gauge!(
+        "leads_tls_certificate_expiry_seconds",
+        Unit::Seconds,
+        "Unix time at which the certificate of the API expires"
     );
     describe_counter!(
         "leads_precondition_failed_total",

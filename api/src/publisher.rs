@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::broker::{Broker, BrokerState, DeliveryFailure, Position, Record};
-use crate::in_flight::InFlight;
+use crate::in_flight::{InFlight, Refused, Share};
 use crate::metrics::Metrics;
 use crate::turns::Turns;
 
@@ -39,6 +39,9 @@ pub enum PublishError {
     /// Nothing was sent: too much is in flight.
     #[error("too many leads are waiting for the message broker")]
     Overloaded,
+    /// Nothing was sent: the key has more in flight than its share.
+    #[error("too many leads of this key are waiting for the message broker")]
+    OverShare,
     /// The event was sent and not acknowledged: it may or may not be in the log.
     #[error("the message broker did not acknowledge in time")]
     Unacknowledged,
@@ -93,7 +96,8 @@ impl Publisher {
         self.turns.new_id(self.broker.partitions())
     }
 
-    /// Publishes an event and waits for the acknowledgement of all in-sync replicas.
+    /// Publishes an event and waits for the acknowledgement of all in-sync replicas. It takes a
+    /// place of the key's `share`.
     ///
     /// # Errors
     /// See [`PublishError`]; only [`PublishError::Unacknowledged`] leaves open whether the event is
@@ -101,11 +105,12 @@ impl Publisher {
     pub async fn publish(
         &self,
         event: &Event<'_>,
+        share: &Arc<Share>,
         traceparent: Option<&str>,
     ) -> Result<Published, PublishError> {
         self.refuse_early()?;
         let started = Instant::now();
-        let sent = self.send(event, traceparent)?;
+        let sent = self.send(event, share, traceparent)?;
         let published = self.acknowledged(sent, started + self.timeout).await?;
         self.metrics.published(started.elapsed());
         Ok(published)
@@ -118,13 +123,15 @@ impl Publisher {
     pub async fn publish_all(
         &self,
         events: &[Event<'_>],
+        share: &Arc<Share>,
         traceparent: Option<&str>,
     ) -> Vec<Result<Published, PublishError>> {
         let started = Instant::now();
         if let Err(error) = self.refuse_early() {
             return events.iter().map(|_| Err(error.clone())).collect();
         }
-        let sent: Vec<_> = events.iter().map(|event| self.send(event, traceparent)).collect();
+        let sent: Vec<_> =
+            events.iter().map(|event| self.send(event, share, traceparent)).collect();
         let deadline = started + self.timeout;
         let mut results = Vec::with_capacity(sent.len());
         for sent in sent {
@@ -141,9 +148,14 @@ impl Publisher {
         results
     }
 
-    fn send(&self, event: &Event<'_>, traceparent: Option<&str>) -> Result<Sent, PublishError> {
+    fn send(
+        &self,
+        event: &Event<'_>,
+        share: &Arc<Share>,
+        traceparent: Option<&str>,
+    ) -> Result<Sent, PublishError> {
         let encoded = event.encode().map_err(|_| PublishError::Encoding)?;
-        let permit = self.in_flight.enter(encoded.value.len()).ok_or(PublishError::Overloaded)?;
+        let permit = self.in_flight.enter(share, encoded.value.len())?;
         let headers = Headers::of(event, traceparent);
         let mut key = Uuid::encode_buffer();
         let record = Record {
@@ -176,9 +188,10 @@ impl Publisher {
         }
         match self.broker.state() {
             BrokerState::Up => {}
-            BrokerState::Connecting | BrokerState::Down | BrokerState::TopicMissing => {
-                return Err(PublishError::Unavailable);
-            }
+            BrokerState::Connecting
+            | BrokerState::Down
+            | BrokerState::TopicMissing
+            | BrokerState::Replacing => return Err(PublishError::Unavailable),
         }
         if self.in_flight.oldest() > STALLED_AFTER { Err(PublishError::Stalled) } else { Ok(()) }
     }
@@ -195,12 +208,22 @@ impl Publisher {
             self.in_flight.bytes(),
             self.broker.queue_len(),
         );
+        self.metrics.clients_replaced(self.broker.replaced());
     }
 
     /// Takes no more, and waits until what was handed over is answered for. Blocks.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.broker.close(self.timeout);
+    }
+}
+
+impl From<Refused> for PublishError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full => Self::Overloaded,
+            Refused::Share => Self::OverShare,
+        }
     }
 }
 

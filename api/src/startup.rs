@@ -1,30 +1,30 @@
 //! Puts the parts together, runs them, and ends them in order.
 
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix_cors::Cors;
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::middleware::{Condition, from_fn};
-use actix_web::{App as ActixApp, HttpResponse, HttpServer, web};
+use actix_web::web;
 use leads_shared::Event;
+use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use crate::access::{Directory, spawn_follower};
 use crate::broker::Broker;
-use crate::config::{HttpConfig, ServeConfig};
-use crate::context;
+use crate::config::ServeConfig;
 use crate::error::ApiError;
-use crate::in_flight::InFlight;
+use crate::in_flight::{InFlight, Share};
 use crate::metrics::Metrics;
 use crate::projection_wait::ProjectionWait;
 use crate::publisher::{PublishError, Published, Publisher};
 use crate::read_model::ReadModel;
 use crate::recent::Recent;
-use crate::routes;
+use crate::server::compress::Kept;
+use crate::server::tls::Tls;
+use crate::server::{self, bind};
 
 /// How often the last use of keys is written down.
 const KEY_USE_PERIOD: Duration = Duration::from_mins(1);
@@ -45,10 +45,14 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Time limits of a request.
     pub limits: Limits,
+    /// Compressed answers that are the same for everybody.
+    pub(crate) kept: Kept,
     publisher: Publisher,
     /// Requests being served.
     active: AtomicUsize,
     shutting_down: AtomicBool,
+    /// No new connections are taken.
+    closed: AtomicBool,
 }
 
 /// A request being served; ends when it is dropped.
@@ -79,18 +83,20 @@ impl App {
     pub async fn publish(
         &self,
         event: &Event<'_>,
+        share: &Arc<Share>,
         traceparent: Option<&str>,
     ) -> Result<Published, ApiError> {
-        self.publisher.publish(event, traceparent).await.map_err(|error| self.shed(error))
+        self.publisher.publish(event, share, traceparent).await.map_err(|error| self.shed(error))
     }
 
     /// Publishes events together; one result for each.
     pub async fn publish_all(
         &self,
         events: &[Event<'_>],
+        share: &Arc<Share>,
         traceparent: Option<&str>,
     ) -> Vec<Result<Published, ApiError>> {
-        let results = self.publisher.publish_all(events, traceparent).await;
+        let results = self.publisher.publish_all(events, share, traceparent).await;
         results.into_iter().map(|result| result.map_err(|error| self.shed(error))).collect()
     }
 
@@ -100,6 +106,7 @@ impl App {
             PublishError::Unavailable => Some("unavailable"),
             PublishError::Stalled => Some("stalled"),
             PublishError::Overloaded => Some("overloaded"),
+            PublishError::OverShare => Some("key_share"),
             PublishError::Unacknowledged => Some("unacknowledged"),
             PublishError::TooLarge | PublishError::Encoding => None,
         };
@@ -119,6 +126,12 @@ impl App {
         self.publisher.refuse_early().is_ok()
     }
 
+    /// The figures as of now, in Prometheus' text format.
+    pub fn render_metrics(&self) -> String {
+        self.publisher.report();
+        self.metrics.render()
+    }
+
     /// Counts a request as being served.
     pub fn enter(&self) -> Active<'_> {
         self.active.fetch_add(1, Ordering::Relaxed);
@@ -128,6 +141,11 @@ impl App {
     /// Whether the process is on its way out.
     pub fn is_shutting_down(&self) -> bool {
         self.shutting_down.load(Ordering::Relaxed)
+    }
+
+    /// Whether the grace is over: whoever has a connection is to leave it.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 }
 
@@ -141,6 +159,7 @@ pub struct Application {
     grace: Duration,
     patience: Duration,
     stop_follower: Arc<AtomicBool>,
+    tls: Option<Tls>,
 }
 
 impl Application {
@@ -149,7 +168,8 @@ impl Application {
     /// # Errors
     /// In words for the operator: a port that is taken, a setting that is refused.
     pub fn build(config: ServeConfig) -> Result<Self, String> {
-        let ServeConfig { http, kafka, events_topic, access_topic, postgres, publishing } = config;
+        let ServeConfig { http, tls, kafka, events_topic, access_topic, postgres, publishing } =
+            config;
         let metrics = Metrics::install()?;
         let listener = bind(http.listen, "API_LISTEN")?;
         let metrics_listener = bind(http.metrics_listen, "METRICS_LISTEN")?;
@@ -186,12 +206,13 @@ impl Application {
                 Arc::clone(&metrics),
             ),
             metrics,
+            kept: Kept::default(),
             active: AtomicUsize::new(0),
             shutting_down: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         });
-        let server = api_server(listener, &http, app.clone()).map_err(|e| e.to_string())?;
-        let metrics_server =
-            metrics_server(metrics_listener, app.clone()).map_err(|e| e.to_string())?;
+        let server = server::api(listener, &http, tls.as_ref(), app.clone())?;
+        let metrics_server = server::metrics(metrics_listener, app.clone())?;
         Ok(Self {
             app,
             server,
@@ -201,6 +222,7 @@ impl Application {
             grace: http.shutdown_grace,
             patience: http.shutdown_timeout,
             stop_follower,
+            tls,
         })
     }
 
@@ -227,8 +249,15 @@ impl Application {
             grace,
             patience,
             stop_follower,
+            tls,
         } = self;
-        tracing::info!(api = %address, metrics = %metrics_address, "listening");
+        if let Some(Tls { certificate, period }) = &tls {
+            certificate.report(&app.metrics);
+            let (certificate, metrics) = (Arc::clone(certificate), Arc::clone(&app.metrics));
+            let hangup = signal(SignalKind::hangup())?;
+            actix_web::rt::spawn(certificate.keep_fresh(metrics, *period, hangup));
+        }
+        tracing::info!(api = %address, tls = tls.is_some(), metrics = %metrics_address, "listening");
         let handles = [server.handle(), metrics_server.handle()];
         let waiter = app.clone();
         actix_web::rt::spawn(async move { waiter.projection.run(waiter.read_model.clone()).await });
@@ -247,6 +276,7 @@ impl Application {
         // The server's own graceful stop waits for idle connections as well, so it comes second, and
         // has a second to write the last answers.
         api.pause().await;
+        app.closed.store(true, Ordering::Relaxed);
         if tokio::time::timeout(patience, all_answered(&app)).await.is_err() {
             tracing::warn!(?patience, "requests in flight were cut");
         }
@@ -263,73 +293,6 @@ impl Application {
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-fn bind(address: SocketAddr, variable: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).map_err(|error| {
-        format!("{variable}={address} can't be listened on: {error}; choose another address or end who has it")
-    })
-}
-
-fn api_server(
-    listener: TcpListener,
-    http: &HttpConfig,
-    app: web::Data<App>,
-) -> std::io::Result<Server> {
-    let origins = http.cors_origins.clone();
-    let server = HttpServer::new(move || {
-        ActixApp::new()
-            .app_data(app.clone())
-            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
-            .wrap(from_fn(context::observe))
-            .configure(routes::configure)
-    })
-    .workers(http.workers)
-    .client_request_timeout(http.header_timeout)
-    .keep_alive(http.keep_alive)
-    .max_connections(http.max_connections)
-    .shutdown_timeout(1)
-    .disable_signals()
-    .listen(listener)?;
-    Ok(server.run())
-}
-
-fn cors(origins: &[String]) -> Cors {
-    origins
-        .iter()
-        .fold(Cors::default(), |cors, origin| match origin.as_str() {
-            "*" => cors.allow_any_origin(),
-            origin => cors.allowed_origin(origin),
-        })
-        .allowed_methods(["GET", "HEAD", "POST", "PATCH"])
-        .allow_any_header()
-        .expose_headers([
-            "Location",
-            "ETag",
-            "X-Lead-Position",
-            "X-Request-Id",
-            "X-Workspace-Id",
-            "X-RateLimit-Limit",
-            "X-RateLimit-Remaining",
-            "X-RateLimit-Reset",
-            "Retry-After",
-        ])
-        .max_age(3600)
-}
-
-fn metrics_server(listener: TcpListener, app: web::Data<App>) -> std::io::Result<Server> {
-    let server = HttpServer::new(move || {
-        ActixApp::new().app_data(app.clone()).route("/metrics", web::get().to(render_metrics))
-    })
-    .workers(1)
-    .disable_signals()
-    .listen(listener)?;
-    Ok(server.run())
-}
-
-async fn render_metrics(app: web::Data<App>) -> HttpResponse {
-    app.publisher.report();
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(app.metrics.render())
 }
 
 async fn all_answered(app: &App) {

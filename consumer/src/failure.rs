@@ -47,6 +47,19 @@ pub enum Failure {
     Halt(Halt),
 }
 
+impl Failure {
+    /// The kind, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::Again => "again",
+            Self::Retry { cause, .. } => cause,
+            Self::Data { .. } => "data",
+            Self::Halt(_) => "halt",
+        }
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

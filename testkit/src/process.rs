@@ -124,6 +124,14 @@ impl Process {
         self.pid
     }
 
+    /// The most memory that it ever held, in bytes; `None` where the system doesn't tell.
+    pub fn peak_memory(&self) -> Option<usize> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kibibytes: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes * 1024)
+    }
+
     /// What it wrote to stdout and stderr so far.
     pub fn logs(&self) -> Vec<LogLine> {
         locked(&self.lines).clone()

@@ -185,9 +185,18 @@ impl System {
         leads_shared::topic::dead_letters(&self.events)
     }
 
+    /// The access topic's name.
+    pub fn access_topic(&self) -> String {
+        self.variable("LEADS_ACCESS_TOPIC").to_owned()
+    }
+
     /// The consumer group's name.
     pub(crate) fn group(&self) -> &str {
-        let found = self.env.iter().rfind(|(name, _)| name == "CONSUMER_GROUP");
+        self.variable("CONSUMER_GROUP")
+    }
+
+    fn variable(&self, name: &str) -> &str {
+        let found = self.env.iter().rfind(|(found, _)| found == name);
         found.map(|(_, value)| value.as_str()).expect("it is always set")
     }
 

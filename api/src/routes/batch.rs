@@ -50,7 +50,7 @@ pub(super) async fn create_batch(
         let item = batch.item(item, line, key, caller.workspace_id, &app);
         batch.items.push(item);
     }
-    let results = app.publish_all(&batch.events, caller.traceparent()).await;
+    let results = app.publish_all(&batch.events, caller.share(), caller.traceparent()).await;
     let outcomes = batch.outcomes(results);
     let taken = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     caller.note_batch(BatchCount { items: outcomes.len(), taken });

@@ -14,6 +14,7 @@ use crate::context::{BatchCount, RequestContext, Route};
 use crate::domain::MAX_LEAD_BYTES;
 use crate::domain::idempotency::IdempotencyKey;
 use crate::error::{ApiError, ErrorCode};
+use crate::in_flight::Share;
 use crate::rate_limit::Decision;
 use crate::startup::App;
 
@@ -48,10 +49,16 @@ pub(super) struct Caller {
     pub(super) workspace_id: Uuid,
     /// Which of the route's content types the body has; none where no body is taken.
     pub(super) content_type: Option<&'static str>,
+    key: Arc<ActiveKey>,
     context: Rc<RequestContext>,
 }
 
 impl Caller {
+    /// The key's share of what may be in flight.
+    pub(super) fn share(&self) -> &Arc<Share> {
+        &self.key.share
+    }
+
     /// Notes what became of a batch, for the log line.
     pub(super) fn note_batch(&self, batch: BatchCount) {
         self.context.set_batch(batch);
@@ -73,23 +80,24 @@ pub(super) fn admit(request: &HttpRequest, app: &App, terms: Terms) -> Result<Ca
     }
     let key = authenticate(headers, app)?;
     context.set_workspace(key.workspace_id);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    // Whatever passes the key check counts, so that a 403 tells what is left as every answer does.
+    let decision = key.window.count(seconds);
+    match decision {
+        Decision::Unlimited => {}
+        Decision::Allowed(status) | Decision::Refused(status) => context.set_rate(status),
+    }
     if let Some(missing) = terms.scopes.iter().find(|scope| !key.allows(**scope)) {
         return Err(ApiError::insufficient_scope(*missing));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    match key.window.count(seconds) {
-        Decision::Unlimited => {}
-        Decision::Allowed(status) => context.set_rate(status),
-        Decision::Refused(status) => {
-            context.set_rate(status);
-            return Err(ApiError::rate_limited(status, seconds));
-        }
+    if let Decision::Refused(status) = decision {
+        return Err(ApiError::rate_limited(status, seconds));
     }
     key.used(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
     check_accept(headers)?;
     let content_type = terms.body.map(|body| content_type(headers, body.types)).transpose()?;
-    Ok(Caller { workspace_id: key.workspace_id, content_type, context })
+    Ok(Caller { workspace_id: key.workspace_id, content_type, key, context })
 }
 
 /// The idempotency key, if the request has one.

@@ -23,7 +23,7 @@ pub(super) struct Readiness {
     /// `ok`; `degraded`: leads are taken, reads are not; `unavailable`: no leads are taken.
     #[schema(example = "ok")]
     status: &'static str,
-    /// `up`, `down`, `connecting`, `topic_missing` or `stalled`.
+    /// `up`, `down`, `connecting`, `topic_missing`, `stalled` or `replacing`.
     #[schema(example = "up")]
     kafka: &'static str,
     /// `loaded` or `loading`.
@@ -54,6 +54,7 @@ pub(super) async fn readyz(request: HttpRequest, app: web::Data<App>) -> HttpRes
         BrokerState::Connecting => "connecting",
         BrokerState::Down => "down",
         BrokerState::TopicMissing => "topic_missing",
+        BrokerState::Replacing => "replacing",
     };
     let keys_are_loaded = app.directory.is_loaded();
     let takes_leads = can_publish && keys_are_loaded && !shutting_down;

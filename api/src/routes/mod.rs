@@ -80,7 +80,11 @@ async fn not_allowed(
 }
 
 async fn route_not_found() -> Result<HttpResponse, ApiError> {
-    Err(ApiError::new(ErrorCode::RouteNotFound, "no such route; GET /docs lists them"))
+    Err(no_such_route())
+}
+
+fn no_such_route() -> ApiError {
+    ApiError::new(ErrorCode::RouteNotFound, "no such route; GET /docs lists them")
 }
 
 fn name_route(request: &HttpRequest, route: Route) {

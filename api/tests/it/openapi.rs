@@ -228,7 +228,9 @@ fn the_docs_page_needs_nothing_from_elsewhere() {
         for asset in assets {
             assert!(!asset.contains("//"), "{asset}");
             let path = format!("/docs/{}", asset.trim_start_matches("./"));
-            assert_eq!(api.get_open(&path).await.status, 200, "{path}");
+            let get = api.get_open(&path).await;
+            let head = call(api, "HEAD", &path, &[]).await;
+            assert_eq!((get.status, head.status, head.body.len()), (200, 200, 0), "{path}");
         }
     });
 }

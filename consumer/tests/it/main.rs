@@ -27,3 +27,4 @@ mod shutdown;
 mod status;
 mod tls;
 mod topics;
+mod traces;
