@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test test-examples chaos bench day check schemas
+.PHONY: help run test test-examples chaos fuzz bench day check schemas
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -17,6 +17,9 @@ test-examples: ## the subscribers of examples/, in four languages, on servers of
 chaos: ## faults at random under load, for SECONDS=600; CHAOS_SEED repeats a run
 	@dev/prerequisites
 	CHAOS_SECONDS=$(or $(SECONDS),600) cargo test -p leads-consumer --locked --test it chaos:: -- --nocapture
+
+fuzz: ## inputs that break a promise, searched by coverage for SECONDS=60 a target; TARGETS="create batch"
+	@fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
 schemas: ## shared/schemas anew from the types of the events
 	UPDATE_SCHEMAS=1 cargo test -p leads-shared --locked --test it schemas::the_documents

@@ -188,7 +188,8 @@ impl RequestContext {
     }
 }
 
-fn given_request_id(headers: &HeaderMap) -> Option<String> {
+/// The request id that the client sent, when it is one: `[A-Za-z0-9._-]{1,64}`.
+pub fn given_request_id(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(REQUEST_ID)?.to_str().ok()?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
@@ -241,7 +242,7 @@ fn tell(context: &RequestContext, response: &ServiceResponse, took: Duration) {
     let error = response.response().error().and_then(|error| error.as_error::<ApiError>());
     let batch = context.batch.get();
     let trace_id = context.trace.trace_id();
-    context.trace.end(End {
+    context.trace.end(&End {
         method: response.request().method().as_str(),
         route: route.pattern(),
         status: response.status().as_u16(),

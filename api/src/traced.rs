@@ -43,8 +43,8 @@ impl RequestTrace {
     }
 
     /// Ends the span with what became of the request.
-    pub(crate) fn end(&self, end: End<'_>) {
-        let End { method, route, status, workspace_id, error } = end;
+    pub(crate) fn end(&self, end: &End<'_>) {
+        let End { method, route, status, workspace_id, error } = *end;
         let mut span = self.span.replace(Span::none());
         if span.place().is_none() {
             return;

@@ -12,7 +12,7 @@ use crate::store::Batch;
 
 /// A batch under way, some of whose leads are traced.
 pub struct TracedBatch {
-    began: SystemTime,
+    start: SystemTime,
     /// The transaction; ends first.
     transaction: Span,
     span: Span,
@@ -33,7 +33,7 @@ impl TracedBatch {
         if !traces.is_on() {
             return None;
         }
-        let traced = batch.events.iter().filter_map(|(index, event)| {
+        let recorded = batch.events.iter().filter_map(|(index, event)| {
             let record = batch.records.get(*index)?;
             let name = match event.payload {
                 Payload::LeadCreated { .. } => "project LeadCreated",
@@ -42,28 +42,28 @@ impl TracedBatch {
             let published = published(record)?;
             Some(TracedLead { published, name, partition: record.partition, offset: record.offset })
         });
-        let leads: Vec<TracedLead> = traced.collect();
+        let leads: Vec<TracedLead> = recorded.collect();
         if leads.is_empty() {
             return None;
         }
         let links = leads.iter().map(|lead| lead.published.clone()).collect();
         let count = i64::try_from(batch.records.len()).unwrap_or(i64::MAX);
-        let began = SystemTime::now();
-        let begin = Begin::new("project batch", SpanKind::Consumer)
+        let start = SystemTime::now();
+        let batch_span = Begin::new("project batch", SpanKind::Consumer)
             .linked(links)
-            .at(began)
+            .at(start)
             .with("messaging.system", "kafka")
             .with("messaging.operation.type", "process")
             .with("messaging.destination.name", topic.to_owned())
             .with("messaging.batch.message_count", count);
-        let span = traces.begin(begin);
+        let span = traces.begin(batch_span);
         let place = span.place();
-        let begin = Begin::new("postgresql transaction", SpanKind::Client)
+        let sql_span = Begin::new("postgresql transaction", SpanKind::Client)
             .under(place.as_ref())
             .with("db.system.name", "postgresql")
             .with("db.operation.batch.size", count);
-        let transaction = traces.begin(begin);
-        Some(Self { began, transaction, span, leads })
+        let transaction = traces.begin(sql_span);
+        Some(Self { start, transaction, span, leads })
     }
 
     /// For the SQL of the batch.
@@ -73,14 +73,14 @@ impl TracedBatch {
 
     /// The batch is committed: its leads' rows can be read.
     pub fn committed(self, traces: &Traces, topic: &str) {
-        let Self { began, transaction, span, leads } = self;
+        let Self { start, transaction, span, leads } = self;
         drop(transaction);
         let batch = span.place();
         for TracedLead { published, name, partition, offset } in leads {
             let begin = Begin::new(name, SpanKind::Consumer)
                 .under(Some(&published))
                 .linked(batch.iter().cloned().collect())
-                .at(began)
+                .at(start)
                 .with("messaging.system", "kafka")
                 .with("messaging.operation.type", "process")
                 .with("messaging.destination.name", topic.to_owned())

@@ -39,7 +39,8 @@ impl AccessRecord {
     pub fn digest(&self) -> Option<super::Digest> {
         let text = self.sha256.as_bytes();
         let mut digest = [0; 32];
-        if text.len() != 64 || !self.sha256.is_ascii() {
+        // `from_str_radix` takes a sign too.
+        if text.len() != 64 || !text.iter().all(u8::is_ascii_hexdigit) {
             return None;
         }
         for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
@@ -122,5 +123,30 @@ impl FromStr for Scope {
             .into_iter()
             .find(|scope| scope.name() == text)
             .ok_or_else(|| format!("unknown scope {text:?}; known are {known}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_64_hexadecimal_digits_and_nothing_else() {
+        let record = |sha256: &str| AccessRecord {
+            id: Uuid::nil(),
+            workspace_id: Uuid::nil(),
+            name: None,
+            kind: KeyKind::Dev,
+            scopes: Vec::new(),
+            rate_limit: 0,
+            sha256: sha256.to_owned(),
+            created_at: Timestamp::from_unix_millis(0).unwrap(),
+            rotated_at: None,
+            revoked_at: None,
+        };
+        assert_eq!(record(&"aB".repeat(32)).digest(), Some([0xAB; 32]));
+        for bad in ["", "ab", &"+b".repeat(32), &"a ".repeat(32), &"é".repeat(32)] {
+            assert_eq!(record(bad).digest(), None, "{bad}");
+        }
     }
 }

@@ -108,7 +108,10 @@ pub(super) fn admit(request: &HttpRequest, app: &App, terms: Terms) -> Result<Ca
 }
 
 /// The idempotency key, if the request has one.
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+///
+/// # Errors
+/// When it is none, or is given more than once.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
     let mut values = headers.get_all("idempotency-key");
     let Some(value) = values.next() else { return Ok(None) };
     let key = IdempotencyKey::parse(value.as_bytes());
@@ -149,7 +152,10 @@ fn authenticate(headers: &HeaderMap, app: &App) -> Result<Arc<ActiveKey>, ApiErr
 }
 
 /// The key as it was sent, by either header or by both alike.
-fn credentials(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
+///
+/// # Errors
+/// When the headers hold different keys.
+pub fn credentials(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
     let bearer = headers.get_all(header::AUTHORIZATION).map(|value| {
         let value = value.as_bytes();
         match value.split_at_checked(7) {
@@ -170,7 +176,11 @@ fn credentials(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
     }
 }
 
-fn check_accept(headers: &HeaderMap) -> Result<(), ApiError> {
+/// Whether the client takes JSON.
+///
+/// # Errors
+/// When it does not: 406.
+pub fn check_accept(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut given = headers.get_all(header::ACCEPT).peekable();
     if given.peek().is_none() {
         return Ok(());

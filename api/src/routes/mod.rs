@@ -21,7 +21,10 @@ use crate::context::{RequestContext, Route};
 use crate::error::{ApiError, ErrorCode};
 
 pub use docs::openapi;
+pub use guard::{check_accept, credentials, idempotency_key};
 pub use health::report_standing;
+pub use query::{ListQuery, cursor};
+pub use update::expected_version;
 
 /// Every route of the service.
 pub fn configure(config: &mut web::ServiceConfig) {

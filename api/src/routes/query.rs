@@ -27,15 +27,21 @@ const NAMES: [&str; 8] = [
 
 /// A list as it was asked for.
 #[derive(Debug, PartialEq)]
-pub(super) struct ListQuery {
-    pub(super) limit: i64,
-    pub(super) start: Start,
-    pub(super) filter: Filter,
+pub struct ListQuery {
+    /// Most leads on the page, 1 to 100.
+    pub limit: i64,
+    /// Where the page begins.
+    pub start: Start,
+    /// What the list is narrowed to.
+    pub filter: Filter,
 }
 
 impl ListQuery {
     /// Reads a query string.
-    pub(super) fn parse(query: &str) -> Result<Self, Vec<FieldError>> {
+    ///
+    /// # Errors
+    /// Everything wrong with it, at once.
+    pub fn parse(query: &str) -> Result<Self, Vec<FieldError>> {
         let mut values: [Option<String>; NAMES.len()] = Default::default();
         let mut errors = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -86,7 +92,7 @@ impl ListQuery {
 }
 
 /// The cursor that points behind a lead. Opaque to clients.
-pub(super) fn cursor(created_at: Timestamp, id: Uuid) -> String {
+pub fn cursor(created_at: Timestamp, id: Uuid) -> String {
     let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&created_at.unix_millis().to_be_bytes());
     bytes[8..].copy_from_slice(id.as_bytes());

@@ -102,7 +102,10 @@ fn merged<'a>(mut lead: Lead<'a>, changes: Changes<'a>, at: Timestamp) -> Lead<'
 }
 
 /// `If-Match: "3"` expects version 3; `*` and no header expect nothing.
-fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+///
+/// # Errors
+/// When it is given more than once, or is anything else.
+pub fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let invalid = || {
         ApiError::new(
             ErrorCode::InvalidIfMatch,

@@ -15,6 +15,7 @@ mod errors;
 mod event_contract;
 mod faults;
 mod hardening;
+mod hostile;
 mod http2;
 mod https;
 mod idempotency;

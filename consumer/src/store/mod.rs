@@ -279,13 +279,13 @@ async fn transaction(
     let Batch { generation: _, advances, records, mut events, mut rejected, held, traceparent } =
         batch;
     let keys = keys_to_read(&events, careful);
-    let begin = match traceparent {
+    let opening = match traceparent {
         // As sqlcommenter writes it: <https://google.github.io/sqlcommenter/spec/>
         Some(place) => Cow::Owned(format!("{BEGIN} /*traceparent='{place}'*/")),
         None => Cow::Borrowed(BEGIN),
     };
     let (begun, moved, known, still_held) = join4(
-        session.client.batch_execute(&begin),
+        session.client.batch_execute(&opening),
         move_offsets(session, topic, &advances),
         read_known(session, &keys),
         dead_letters::still_held(session, topic, &held),

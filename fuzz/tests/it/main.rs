@@ -1,0 +1,3 @@
+//! The targets over the kept corpus and over inputs made of it.
+
+mod replay;
