@@ -12,6 +12,8 @@ use crate::config::{KafkaArgs, ServeArgs};
 ///
 /// Any librdkafka property can be set as `KAFKA_<PROPERTY_WITH_UNDERSCORES>`, such as
 /// `KAFKA_SECURITY_PROTOCOL=SASL_SSL`. Those that would break a promise of the service are refused.
+///
+/// `OTEL_EXPORTER_OTLP_ENDPOINT` turns traces on; the other `OTEL_*` variables hold as everywhere.
 #[derive(Debug, Parser)]
 #[command(name = "leads-api", version, max_term_width = 100)]
 pub struct Cli {

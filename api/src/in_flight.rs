@@ -4,7 +4,7 @@
 //! A permit is owned by the delivery report, not by the request: a client that goes away does not
 //! take its record out of the producer's queue.
 //!
-//! A key may take a place while it holds less than [`SHARE_FACTOR`] times what is free. Alone it has
+//! A key may take a place while it holds less than `SHARE_FACTOR` times what is free. Alone it has
 //! eight ninths of the room; the more keys press, the less each may hold, and some room is free for
 //! whoever comes next. The rule needs no list of keys and no count of them.
 //! Source: Choudhury, Hahne, *Dynamic Queue Length Thresholds for Shared-Memory Packet Switches*,

@@ -16,6 +16,8 @@ use crate::projection::Reason;
 /// Any librdkafka property can be set as `KAFKA_<PROPERTY_WITH_UNDERSCORES>`, such as
 /// `KAFKA_SECURITY_PROTOCOL=SASL_SSL`; those that would break a promise are refused by name.
 ///
+/// `OTEL_EXPORTER_OTLP_ENDPOINT` turns traces on; the other `OTEL_*` variables hold as everywhere.
+///
 /// Exit codes: 0 done; 1 the check or the work failed; 2 wrong usage or configuration.
 #[derive(Debug, Parser)]
 #[command(name = "leads-consumer", version)]

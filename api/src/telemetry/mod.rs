@@ -1,5 +1,7 @@
 //! Logging to standard output: for people on a terminal, JSON elsewhere.
 
+mod lines;
+
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -11,6 +13,8 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use lines::JsonLines;
 
 /// Lines are written together: one system call a line would cost more than the line.
 const FLUSH_EVERY: Duration = Duration::from_millis(20);
@@ -33,12 +37,7 @@ pub fn init(filter: &str) -> Result<FlushGuard, String> {
     if io::stdout().is_terminal() {
         registry.with(tracing_subscriber::fmt::layer().with_writer(writer)).init();
     } else {
-        let json = tracing_subscriber::fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .with_writer(writer);
+        let json = tracing_subscriber::fmt::layer().event_format(JsonLines).with_writer(writer);
         registry.with(json).init();
     }
     Ok(FlushGuard(output))
