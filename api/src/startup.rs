@@ -1,5 +1,6 @@
 //! Puts the parts together, runs them, and ends them in order.
 
+use std::any::Any;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_cors::Cors;
+use actix_web::rt::net::TcpStream;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::{Condition, from_fn};
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, web};
@@ -14,7 +16,7 @@ use leads_shared::Event;
 use uuid::Uuid;
 
 use crate::access::{Directory, spawn_follower};
-use crate::broker::Broker;
+use crate::broker::{Broker, LogSource};
 use crate::config::{HttpConfig, ServeConfig};
 use crate::context;
 use crate::error::ApiError;
@@ -25,6 +27,7 @@ use crate::publisher::{PublishError, Published, Publisher};
 use crate::read_model::ReadModel;
 use crate::recent::Recent;
 use crate::routes;
+use crate::stream::Streams;
 
 /// How often the last use of keys is written down.
 const KEY_USE_PERIOD: Duration = Duration::from_mins(1);
@@ -41,6 +44,8 @@ pub struct App {
     pub projection: Arc<ProjectionWait>,
     /// Recent creations under an idempotency key.
     pub recent: Arc<Recent>,
+    /// What event streams share.
+    pub streams: Arc<Streams>,
     /// The figures.
     pub metrics: Arc<Metrics>,
     /// Time limits of a request.
@@ -149,13 +154,17 @@ impl Application {
     /// # Errors
     /// In words for the operator: a port that is taken, a setting that is refused.
     pub fn build(config: ServeConfig) -> Result<Self, String> {
-        let ServeConfig { http, kafka, events_topic, access_topic, postgres, publishing } = config;
+        let ServeConfig { http, kafka, events_topic, access_topic, postgres, publishing, streams } =
+            config;
         let metrics = Metrics::install()?;
         let listener = bind(http.listen, "API_LISTEN")?;
         let metrics_listener = bind(http.metrics_listen, "METRICS_LISTEN")?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let metrics_address = metrics_listener.local_addr().map_err(|error| error.to_string())?;
 
+        let source = LogSource { kafka: kafka.clone(), topic: events_topic.clone() };
+        let streams = Streams::start(streams, source)
+            .map_err(|error| format!("no thread for event streams: {error}"))?;
         let broker = Broker::start(&kafka, &events_topic).map_err(|e| e.to_string())?;
         let directory = Arc::new(Directory::default());
         let stop_follower = Arc::new(AtomicBool::new(false));
@@ -172,6 +181,7 @@ impl Application {
             broker: Arc::clone(&broker),
             read_model,
             projection: ProjectionWait::new(),
+            streams,
             recent: Recent::new(publishing.idempotency_cache),
             limits: Limits {
                 body_timeout: http.body_timeout,
@@ -242,6 +252,7 @@ impl Application {
         shutdown.await;
         tracing::info!(grace = ?grace, "shutting down");
         app.shutting_down.store(true, Ordering::Relaxed);
+        app.streams.stop();
         tokio::time::sleep(grace).await;
         let [api, metrics]: [ServerHandle; 2] = handles;
         // The server's own graceful stop waits for idle connections as well, so it comes second, and
@@ -277,6 +288,7 @@ fn api_server(
     app: web::Data<App>,
 ) -> std::io::Result<Server> {
     let origins = http.cors_origins.clone();
+    let write_timeout = app.streams.write_timeout();
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(app.clone())
@@ -284,6 +296,7 @@ fn api_server(
             .wrap(from_fn(context::observe))
             .configure(routes::configure)
     })
+    .on_connect(move |connection, _| limit_writes(connection, write_timeout))
     .workers(http.workers)
     .client_request_timeout(http.header_timeout)
     .keep_alive(http.keep_alive)
@@ -292,6 +305,19 @@ fn api_server(
     .disable_signals()
     .listen(listener)?;
     Ok(server.run())
+}
+
+/// A peer that is gone without a word, or takes nothing of what was written, is given up by the
+/// kernel after `timeout`: the server's own writing has no limit.
+#[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
+fn limit_writes(connection: &dyn Any, timeout: Duration) {
+    #[cfg(target_os = "linux")]
+    if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+        let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, millis) {
+            tracing::debug!(%error, "a connection has no limit for writing");
+        }
+    }
 }
 
 fn cors(origins: &[String]) -> Cors {

@@ -9,6 +9,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi, ToSchema};
 use utoipa_swagger_ui::SwaggerUi;
 
+use super::docs_events::{self, HistoryAnswer, HistoryEntry, HistoryPagination};
 use super::health::{Liveness, Readiness};
 use super::list::{ListAnswer, Pagination};
 use super::{LeadAnswer, name_route, not_allowed};
@@ -59,10 +60,12 @@ async fn to_docs(request: HttpRequest) -> HttpResponse {
         description = "Takes leads in. A 2xx on a write means that the message broker has the event on \
             all in-sync replicas.",
     ),
-    paths(create, create_batch, list, fetch, update, livez, readyz),
+    paths(
+        create, create_batch, list, docs_events::stream, fetch, update, docs_events::history, livez, readyz
+    ),
     components(schemas(
         CreateLead, BatchItem, BatchAnswer, BatchOutcome, UpdateLead, Lead<'static>, LeadAnswer<'static>, ListAnswer, Pagination, ErrorAnswer,
-        FieldError, FieldCode, Liveness, Readiness,
+        FieldError, FieldCode, Liveness, Readiness, HistoryAnswer, HistoryEntry, HistoryPagination,
     )),
     security(("bearer" = []), ("api_key" = [])),
     modifiers(&Security),
@@ -167,7 +170,7 @@ struct UpdateLead {
 /// Every error of the service has this shape.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "describes what error::ApiError writes")]
-struct ErrorAnswer {
+pub(super) struct ErrorAnswer {
     /// Stable code.
     #[schema(example = "validation_failed")]
     error: String,
@@ -176,7 +179,7 @@ struct ErrorAnswer {
     /// More, by code; `fields` lists every field that is not valid.
     #[schema(value_type = Object)]
     details: Value,
-    /// Seconds; with `rate_limit_exceeded` only.
+    /// Seconds; with 429 only.
     retry_after: Option<u32>,
 }
 
