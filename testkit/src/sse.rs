@@ -46,6 +46,8 @@ impl StreamEvent {
 pub struct EventStream {
     response: Response,
     unread: Vec<u8>,
+    /// How many of the unread bytes hold no end of a block.
+    looked: usize,
     last_id: String,
     comments: usize,
 }
@@ -103,15 +105,17 @@ impl EventStream {
     /// One block up to its empty line; `Some(None)` is one that tells of no event.
     async fn block(&mut self) -> Option<Option<StreamEvent>> {
         let end = loop {
-            if let Some(at) = self.unread.windows(2).position(|two| two == b"\n\n") {
+            if let Some(at) = end_of_block(&self.unread, self.looked) {
                 break at;
             }
+            self.looked = self.unread.len().saturating_sub(1);
             let chunk = tokio::time::timeout(DEADLINE, self.response.chunk()).await;
             let chunk = chunk.unwrap_or_else(|_| panic!("nothing on the stream for {DEADLINE:?}"));
             self.unread.extend_from_slice(&chunk.ok()??);
         };
         let mut block: Vec<u8> = self.unread.drain(..end + 2).collect();
         block.truncate(end);
+        self.looked = 0;
         let block = String::from_utf8(block).expect("a stream is UTF-8");
         assert!(!block.contains('\r'), "the service ends lines by line feeds: {block:?}");
         let (mut event, mut data) = (String::new(), Vec::new());
@@ -132,6 +136,17 @@ impl EventStream {
         }
         let id = self.last_id.clone();
         Some((!data.is_empty()).then(|| StreamEvent { id, event, data: data.join("\n") }))
+    }
+}
+
+/// Where the empty line that ends a block begins, looked for from `from` on.
+fn end_of_block(bytes: &[u8], mut from: usize) -> Option<usize> {
+    loop {
+        let at = from + bytes.get(from..)?.iter().position(|byte| *byte == b'\n')?;
+        if bytes.get(at + 1) == Some(&b'\n') {
+            return Some(at);
+        }
+        from = at + 1;
     }
 }
 
@@ -160,6 +175,7 @@ impl Api {
         let mut stream = EventStream {
             response,
             unread: Vec::new(),
+            looked: 0,
             last_id: String::new(),
             comments: 0,
         };

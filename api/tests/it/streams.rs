@@ -194,8 +194,8 @@ fn a_position_that_is_none_is_refused_in_words() {
         assert_field_errors(
             &refused(api, &key, "from=2999-01-01T00:00:00Z&type=LeadDeleted&x=1&type=").await,
             &[
-                ("type", "duplicate_field"),
                 ("x", "unknown_field"),
+                ("type", "duplicate_field"),
                 ("from", "out_of_range"),
                 ("type", "unknown_type"),
             ],
