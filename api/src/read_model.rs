@@ -316,12 +316,21 @@ impl Conditions {
     }
 }
 
-/// The unfiltered total is kept by the projection; a filtered one is counted through the indexes.
+/// The totals of a workspace, of a source and of a code are kept by the projection; others are
+/// counted through the indexes.
 fn total_sql(filter: &Filter, conditions: &Conditions) -> String {
-    if *filter == Filter::default() {
-        "SELECT COALESCE(SUM(leads), 0)::bigint FROM lead_counts WHERE workspace_id = $1".to_owned()
-    } else {
-        format!("SELECT COUNT(*) FROM leads WHERE {}", conditions.text())
+    const SUM: &str = "SELECT COALESCE(SUM(leads), 0)::bigint FROM";
+    let Filter { source, code, visitor_id, created_after, created_before } = filter;
+    let others = visitor_id.is_some() || created_after.is_some() || created_before.is_some();
+    match (source, code) {
+        (None, None) if !others => format!("{SUM} lead_counts WHERE workspace_id = $1"),
+        (Some(_), None) | (None, Some(_)) if !others => {
+            let field = if source.is_some() { "source" } else { "code" };
+            format!(
+                "{SUM} lead_value_counts WHERE workspace_id = $1 AND field = '{field}' AND value = $2"
+            )
+        }
+        _ => format!("SELECT COUNT(*) FROM leads WHERE {}", conditions.text()),
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Listed {
     pub(crate) p99_micros: u64,
 }
 
-/// Lists of `workspace`: all of it, a visitor's, a second of it.
+/// Lists of `workspace`: all of it, a visitor's, a source's, a code's, a second of it.
 pub(crate) async fn measure(system: &System, workspace: Uuid) -> Result<Vec<Listed>> {
     let key = system.create_key(workspace).await?;
     let api = system.start_api().await?;
@@ -39,8 +39,16 @@ pub(crate) async fn measure(system: &System, workspace: Uuid) -> Result<Vec<List
     let (visitor, time) = (lead["visitor_id"].as_str(), lead["created_at"].as_str());
     let visitor = format!("&visitor_id={}", visitor.unwrap_or_default());
     let before = format!("&created_after={}", time.unwrap_or_default());
+    let source = format!("&source={}", lead["source"].as_str().unwrap_or_default());
+    let code = format!("&code={}", lead["code"].as_str().unwrap_or_default());
     let mut listed = Vec::new();
-    for (filter, query) in [("none", ""), ("visitor_id", &visitor), ("created_after", &before)] {
+    for (filter, query) in [
+        ("none", ""),
+        ("visitor_id", visitor.as_str()),
+        ("source", &source),
+        ("code", &code),
+        ("created_after", &before),
+    ] {
         let request = list(query);
         let mut times = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?;
         for _ in 0..REQUESTS {

@@ -217,6 +217,36 @@ fn each_filter_finds_what_it_says_and_counts_it() {
 }
 
 #[test]
+fn totals_follow_a_lead_to_another_value() {
+    run(async {
+        let shared = shared().await;
+        let key = shared.key().await;
+        let leads = seeded(&shared.system, &shared.api, &key).await;
+        let total = async |query: &str| {
+            page(&shared.api, &key, query).await["pagination"]["total"].as_i64().unwrap()
+        };
+        assert_eq!((total("source=web").await, total("code=code-0").await), (12, 5));
+        let before = page(&shared.api, &key, "source=web&code=code-0&limit=1").await;
+        let id = ids(&before).remove(0);
+        assert!(leads.iter().any(|(_, seeded)| *seeded == id));
+        for (change, expected) in [
+            (r#"{"source":"moved"}"#, [11, 1, 5]),
+            (r#"{"source":"moved","code":null}"#, [11, 1, 4]),
+            (r#"{"source":"web","code":"code-0"}"#, [12, 0, 5]),
+        ] {
+            let answer = shared.api.patch_lead(&key, &id, change).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let found = [
+                total("source=web").await,
+                total("source=moved").await,
+                total("code=code-0").await,
+            ];
+            assert_eq!(found, expected, "{change}");
+        }
+    });
+}
+
+#[test]
 fn all_bad_parameters_are_named_at_once() {
     run(async {
         let shared = shared().await;

@@ -13,7 +13,7 @@ use std::collections::hash_map::Entry;
 use leads_shared::{Change, Changes, Event, Lead, Payload, Timestamp};
 use uuid::Uuid;
 
-use super::{Created, Key, Known, PreconditionFailure, Reason, Rejection, Tally, Updated};
+use super::{Counted, Created, Key, Known, PreconditionFailure, Reason, Rejection, Tally, Updated};
 
 /// What a batch changes.
 #[derive(Debug, Default, PartialEq)]
@@ -36,17 +36,17 @@ enum State {
     /// There before, and updated in this batch: index into `updated`.
     Updated(usize),
     /// There before.
-    Known(Known),
+    Known(Known, Counted),
 }
 
 /// Folds `events`, in log order for each lead, onto what is `known`; a lead that isn't is not there.
 pub fn fold<'a>(
     events: impl IntoIterator<Item = (usize, Event<'a>)>,
-    known: impl IntoIterator<Item = (Key, Known)>,
+    known: impl IntoIterator<Item = (Key, (Known, Counted))>,
 ) -> Folded<'a> {
     let mut folded = Folded::default();
     let mut states: HashMap<Key, State> =
-        known.into_iter().map(|(key, known)| (key, State::Known(known))).collect();
+        known.into_iter().map(|(key, (known, by))| (key, State::Known(known, by))).collect();
     for (index, event) in events {
         let Event { event_id, occurred_at, workspace_id, lead_id, payload } = event;
         let key = Key { workspace_id, id: lead_id };
@@ -106,7 +106,7 @@ impl<'a> Folded<'a> {
             State::Updated(at) => {
                 (self.updated[*at].after.version, self.updated[*at].after.last_event_id)
             }
-            State::Known(known) => (known.version, known.last_event_id),
+            State::Known(known, _) => (known.version, known.last_event_id),
         };
         let Update { event_id, occurred_at, changes, expected_version } = update;
         if event_id == last_event_id {
@@ -131,10 +131,11 @@ impl<'a> Folded<'a> {
                 merge(&mut row.changes, changes);
                 row.after = after(row.after, event_id, occurred_at);
             }
-            State::Known(known) => {
+            State::Known(known, counted) => {
                 let after = after(*known, event_id, occurred_at);
+                let before = std::mem::take(counted);
                 *state = State::Updated(self.updated.len());
-                self.updated.push(Updated { key, changes, after });
+                self.updated.push(Updated { key, before, changes, after, index });
             }
         }
     }
@@ -231,7 +232,7 @@ mod tests {
 
     fn run(events: Vec<Event<'_>>, known: Option<Known>) -> Folded<'_> {
         let key = Key { workspace_id: WORKSPACE, id: LEAD };
-        fold(events.into_iter().enumerate(), known.map(|known| (key, known)))
+        fold(events.into_iter().enumerate(), known.map(|known| (key, (known, Counted::default()))))
     }
 
     fn known() -> Known {

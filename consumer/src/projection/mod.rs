@@ -1,11 +1,12 @@
 //! What the log means: records → what changes in the read model. Pure: no clock, no I/O, no
 //! randomness, so that the same log gives the same rows.
 
+pub mod counts;
 pub mod decode;
 pub mod fold;
 pub mod parking;
 
-use leads_shared::{Changes, Lead, Timestamp};
+use leads_shared::{Changes, Lead, Text, Timestamp};
 use uuid::Uuid;
 
 /// What identifies a row of `leads`.
@@ -17,7 +18,7 @@ pub struct Key {
     pub id: Uuid,
 }
 
-/// What the fold has to know of a row that is there: not its contents.
+/// What the fold has to know of a row that is there to tell what an event does to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     /// How many events took effect.
@@ -26,6 +27,15 @@ pub struct Known {
     pub last_event_id: Uuid,
     /// See [`Lead::updated_at`].
     pub updated_at: Timestamp,
+}
+
+/// The fields of a row by which leads are counted, so that a list narrowed to one has its total at once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// See [`Lead::code`].
+    pub code: Option<Text<'static>>,
+    /// See [`Lead::source`].
+    pub source: Option<Text<'static>>,
 }
 
 /// A row to insert.
@@ -46,10 +56,14 @@ pub struct Created<'a> {
 pub struct Updated<'a> {
     /// Which one.
     pub key: Key,
+    /// What it was counted by before them.
+    pub before: Counted,
     /// All changes of the batch in one: the last one given for a field.
     pub changes: Changes<'a>,
     /// The row's state after them.
     pub after: Known,
+    /// The index of the first event that changed it, into the events given.
+    pub index: usize,
 }
 
 /// An update that came too late for the version it expected.

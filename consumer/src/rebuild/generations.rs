@@ -7,7 +7,7 @@ use super::RebuildError;
 use crate::connection::Connection;
 use crate::disk::{self, Disk};
 use crate::failure::describe;
-use crate::store::{counts_table, leads_table};
+use crate::store::{counts_table, end_frozen_writers, leads_table};
 
 /// Held by whoever builds or swaps generations: "lead", "rebd" in ASCII.
 pub const LOCK: (i32, i32) = (0x6c65_6164, 0x7265_6264);
@@ -79,6 +79,11 @@ impl Keeper {
         self.client.is_closed()
     }
 
+    /// Ends writers of the live generation that stand still and hold up a swap.
+    pub(super) async fn end_frozen_writers(&self) {
+        end_frozen_writers(&self.client).await;
+    }
+
     /// The generations there are.
     ///
     /// # Errors
@@ -126,7 +131,7 @@ impl Keeper {
                      WITH (fillfactor = 50, autovacuum_vacuum_threshold = 200,
                          autovacuum_vacuum_scale_factor = 0);
                  ALTER TABLE {counts} ADD CONSTRAINT {counts}_pkey
-                     PRIMARY KEY (workspace_id, partition);
+                     PRIMARY KEY (workspace_id, field, value, partition);
                  COMMIT"
             ))
             .await?;
@@ -310,7 +315,10 @@ impl Swap {
                          AND new.topic = old.topic AND new.partition = old.partition
                          AND new.\"offset\" = old.\"offset\" AND new.exported_at IS NULL;
                  CREATE OR REPLACE VIEW lead_counts AS
-                     SELECT workspace_id, partition, leads FROM {counts};
+                     SELECT workspace_id, partition, leads FROM {counts} WHERE field = 'all';
+                 CREATE OR REPLACE VIEW lead_value_counts AS
+                     SELECT workspace_id, field, value, partition, leads FROM {counts}
+                     WHERE field <> 'all';
                  CREATE OR REPLACE VIEW leads AS SELECT {LEAD_COLUMNS} FROM {leads};
                  COMMIT"
             ))

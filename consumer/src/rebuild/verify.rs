@@ -120,7 +120,7 @@ impl Comparison<'_> {
         let counts = counts_table(self.new);
         let counted = format!(
             "SELECT (SELECT count(*) FROM {live}), (SELECT count(*) FROM {new}),
-                 (SELECT coalesce(sum(leads), 0)::bigint FROM {counts})"
+                 (SELECT coalesce(sum(leads), 0)::bigint FROM {counts} WHERE field = 'all')"
         );
         let counted = client.query_one(&counted, &[]).await?;
         let mut report = Report {

@@ -115,6 +115,7 @@ impl Rebuild {
                 Err(error) if is_passing(&error) => {
                     reason = crate::failure::describe(&error);
                     self.reporter.begin("swap", &format!("the swap is tried again: {reason}"));
+                    self.keeper.end_frozen_writers().await;
                 }
                 Err(error) => return Err(error.into()),
             }

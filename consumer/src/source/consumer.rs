@@ -299,6 +299,7 @@ impl Poller {
         if let Err(error) = result {
             tracing::debug!(%error, pause, "pausing failed");
         }
+        tracing::debug!(lane, pause, "a lane's partitions are paused or resumed");
         // One that could not be paused is left to fill up by a record a time, and tried again.
         self.outlets[lane].paused = pause;
     }

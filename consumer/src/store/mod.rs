@@ -20,10 +20,10 @@ use crate::breaker::Breaker;
 use crate::failure::{Failure, Halt, LEAD_IS_THERE};
 use crate::projection::fold::{Folded, fold};
 use crate::projection::parking::{self, LeadAt};
-use crate::projection::{Key, Known};
+use crate::projection::{Counted, Key, Known};
 pub use batch::{Advance, Applied, Batch};
 use session::{At, Session};
-pub(crate) use session::{counts_table, leads_table};
+pub(crate) use session::{counts_table, end_frozen_writers, leads_table};
 
 /// A creation that is there already is rare: a batch is inserted without a look, and PostgreSQL says
 /// when one is. Where one is, others follow; so long each batch looks first.
@@ -234,7 +234,7 @@ impl Store {
         }
         if let (Err(Failure::Retry { cause: "lock", .. }), Some(session)) = (&result, &self.session)
         {
-            session.end_frozen_writers().await;
+            session::end_frozen_writers(&session.client).await;
         }
         result
     }
@@ -368,7 +368,10 @@ async fn move_offsets(session: At<'_>, topic: &str, advances: &[Advance]) -> Res
 }
 
 /// What is known of the leads that are there already.
-async fn read_known(session: At<'_>, keys: &[Key]) -> Result<HashMap<Key, Known>, Failure> {
+async fn read_known(
+    session: At<'_>,
+    keys: &[Key],
+) -> Result<HashMap<Key, (Known, Counted)>, Failure> {
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
@@ -378,7 +381,7 @@ async fn read_known(session: At<'_>, keys: &[Key]) -> Result<HashMap<Key, Known>
     rows.iter().map(|row| known(row).map_err(Failure::from)).collect()
 }
 
-fn known(row: &Row) -> Result<(Key, Known), tokio_postgres::Error> {
+fn known(row: &Row) -> Result<(Key, (Known, Counted)), tokio_postgres::Error> {
     let key = Key { workspace_id: row.try_get(0)?, id: row.try_get(1)? };
     let version: i64 = row.try_get(2)?;
     let updated_at: chrono::DateTime<chrono::Utc> = row.try_get(4)?;
@@ -388,5 +391,7 @@ fn known(row: &Row) -> Result<(Key, Known), tokio_postgres::Error> {
         last_event_id: row.try_get(3)?,
         updated_at: Timestamp::from(updated_at),
     };
-    Ok((key, known))
+    let text =
+        |at| Ok::<_, tokio_postgres::Error>(row.try_get::<_, Option<String>>(at)?.map(Into::into));
+    Ok((key, (known, Counted { code: text(5)?, source: text(6)? })))
 }

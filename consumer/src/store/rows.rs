@@ -1,6 +1,5 @@
 //! The rows of a batch.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -13,6 +12,7 @@ use uuid::Uuid;
 
 use super::session::At;
 use crate::failure::{Failure, Halt};
+use crate::projection::counts::counts;
 use crate::projection::fold::Folded;
 use crate::projection::{Created, PreconditionFailure, Updated};
 use crate::record::Record;
@@ -138,7 +138,7 @@ pub(super) async fn write_rest_and_commit(
 ) -> Result<(), Failure> {
     update(session, &folded.updated).await?;
     let (counted, noted, committed) = join3(
-        count(session, &folded.created, records),
+        count(session, folded, records),
         note_precondition_failures(session, &folded.precondition_failures),
         session.client.batch_execute("COMMIT"),
     )
@@ -155,7 +155,7 @@ pub(super) async fn write_rest(
     records: &[Record<'_>],
 ) -> Result<(), Failure> {
     update(session, &folded.updated).await?;
-    count(session, &folded.created, records).await?;
+    count(session, folded, records).await?;
     note_precondition_failures(session, &folded.precondition_failures).await
 }
 
@@ -235,27 +235,25 @@ fn json<'a>(field: &'a Change<Json<'_>>) -> (bool, Option<&'a str>) {
     change(field, Json::text)
 }
 
-/// Adds the new leads to the counts: folded by key, since one statement may not touch a row twice,
-/// and sorted, so that two writers never lock the same rows in opposite orders.
+/// Moves the counts. Sorted, so that two writers never lock the same rows in opposite orders.
 async fn count(
     session: At<'_>,
-    created: &[Created<'_>],
+    folded: &Folded<'_>,
     records: &[Record<'_>],
 ) -> Result<(), Failure> {
-    let mut counts: BTreeMap<(Uuid, i32), i64> = BTreeMap::new();
-    for row in created {
-        if let Some(record) = records.get(row.index) {
-            *counts.entry((row.lead.workspace_id, record.partition)).or_default() += 1;
-        }
-    }
+    let partition = |index: usize| records.get(index).map(|record| record.partition);
+    let counts = counts(folded, partition);
     if counts.is_empty() {
         return Ok(());
     }
-    let workspaces: Vec<Uuid> = counts.keys().map(|(workspace, _)| *workspace).collect();
-    let partitions: Vec<i32> = counts.keys().map(|(_, partition)| *partition).collect();
-    let leads: Vec<i64> = counts.into_values().collect();
+    let workspaces: Vec<Uuid> = counts.iter().map(|(by, _)| by.workspace_id).collect();
+    let fields: Vec<&str> = counts.iter().map(|(by, _)| by.field.name()).collect();
+    let values: Vec<&str> = counts.iter().map(|(by, _)| by.value).collect();
+    let partitions: Vec<i32> = counts.iter().map(|(by, _)| by.partition).collect();
+    let leads: Vec<i64> = counts.iter().map(|(_, leads)| *leads).collect();
     let statement = &session.statements.count_leads;
-    session.client.execute(statement, &[&workspaces, &partitions, &leads]).await?;
+    let values: [&(dyn ToSql + Sync); 5] = [&workspaces, &fields, &values, &partitions, &leads];
+    session.client.execute(statement, &values).await?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use crate::failure::Failure;
 /// through the wrong one: each batch is planned by the table's present size.
 /// A commit does not wait for the disk: after a crash of PostgreSQL rows and offsets are back at the
 /// same older moment, and the log brings what came after.
+/// A ROLLBACK where nothing had begun is no news.
 /// Settings that this version of PostgreSQL does not know are passed over.
 const SETTINGS: &str = "
     SELECT set_config(known.name, wanted.value, false)
@@ -23,6 +24,7 @@ const SETTINGS: &str = "
         ('lock_timeout', '5s'),
         ('client_connection_check_interval', '1s'),
         ('synchronous_commit', 'off'),
+        ('client_min_messages', 'error'),
         ('plan_cache_mode', 'force_custom_plan'),
         ('enable_seqscan', 'off'),
         ('enable_hashjoin', 'off'),
@@ -51,18 +53,6 @@ impl Session {
         Ok(Self { client, prepared: None })
     }
 
-    /// Ends sessions that stand still in a COPY, and hold the offsets. No setting does: PostgreSQL
-    /// lets a COPY wait for its client beyond `statement_timeout` and `transaction_timeout`.
-    pub(super) async fn end_frozen_writers(&self) {
-        match self.client.query_one(END_FROZEN_WRITERS, &[]).await.and_then(|row| row.try_get(0)) {
-            Ok(0_i64) => {}
-            Ok(ended) => {
-                tracing::warn!(ended, "writers that stood still in a transaction were ended");
-            }
-            Err(error) => tracing::debug!(%error, "looking for writers that stand still failed"),
-        }
-    }
-
     /// The session with the statements for a generation's tables.
     pub(super) async fn at(&mut self, generation: i32) -> Result<At<'_>, Failure> {
         let statements = match self.prepared.take() {
@@ -71,6 +61,18 @@ impl Session {
         };
         let (_, statements) = self.prepared.insert((generation, statements));
         Ok(At { client: &self.client, statements, generation })
+    }
+}
+
+/// Ends sessions that stand still in a COPY, and hold the offsets. No setting does: PostgreSQL lets a
+/// COPY wait for its client beyond `statement_timeout` and `transaction_timeout`.
+pub(crate) async fn end_frozen_writers(client: &Client) {
+    match client.query_one(END_FROZEN_WRITERS, &[]).await.and_then(|row| row.try_get(0)) {
+        Ok(0_i64) => {}
+        Ok(ended) => {
+            tracing::warn!(ended, "writers that stood still in a transaction were ended");
+        }
+        Err(error) => tracing::debug!(%error, "looking for writers that stand still failed"),
     }
 }
 
@@ -135,7 +137,7 @@ const END_FROZEN_WRITERS: &str = "
                 AND l.mode = 'RowExclusiveLock' AND l.granted)";
 
 const READ_KNOWN: &str = "
-    SELECT l.workspace_id, l.id, l.version, l.last_event_id, l.updated_at
+    SELECT l.workspace_id, l.id, l.version, l.last_event_id, l.updated_at, l.code, l.source
     FROM UNNEST($1::uuid[], $2::uuid[]) AS wanted (workspace_id, id)
     JOIN {leads} AS l ON l.workspace_id = wanted.workspace_id AND l.id = wanted.id";
 
@@ -171,9 +173,10 @@ const UPDATE_LEADS: &str = "
     WHERE l.workspace_id = c.workspace_id AND l.id = c.id";
 
 const COUNT_LEADS: &str = "
-    INSERT INTO {lead_counts} AS l (workspace_id, partition, leads)
-    SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::bigint[])
-    ON CONFLICT (workspace_id, partition) DO UPDATE SET leads = l.leads + EXCLUDED.leads";
+    INSERT INTO {lead_counts} AS l (workspace_id, field, value, partition, leads)
+    SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::int[], $5::bigint[])
+    ON CONFLICT (workspace_id, field, value, partition)
+    DO UPDATE SET leads = l.leads + EXCLUDED.leads";
 
 const INSERT_PRECONDITION_FAILURES: &str = "
     INSERT INTO precondition_failures (event_id, occurred_at)

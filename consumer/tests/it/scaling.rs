@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use leads_testkit::{Consumer, DEADLINE, LogLine, System, eventually};
 
+use serde_json::json;
+
 use crate::load::{Load, goes_on, heavy};
+use crate::model::{Fact, assert_rows, produce, projected};
 
 const PARTITIONS: u32 = 6;
 
@@ -93,6 +96,49 @@ async fn there_and_back(instances: [Option<&str>; 3]) {
     let ((), first) = tokio::join!(load.run(&done), scaling);
     load.written().await.assert_projected(&system).await;
     assert_eq!(first.exit_status(), None);
+}
+
+/// librdkafka keeps a partition paused that was paused when it was taken away.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_left_while_they_were_paused_flow_when_they_are_back() {
+    let system = System::builder().partitions(PARTITIONS).build().await;
+    let env = [("LOG_LEVEL", "info,leads_consumer::source=debug")];
+    let first = system.start_consumer_with(&env).await;
+    first.wait_ready().await;
+    let mut facts = Vec::new();
+    let one_each = async |facts: &mut Vec<Fact>| {
+        let more: Vec<_> = (0..30).map(|_| Fact::created(system.workspace(), json!({}))).collect();
+        produce(&system, &more).await;
+        facts.extend(more);
+    };
+    let mut db = system.db().await;
+    let stop = db.transaction().await.unwrap();
+    stop.batch_execute("LOCK TABLE projection_offset IN EXCLUSIVE MODE").await.unwrap();
+    let paused = |line: &LogLine| {
+        line.message().contains("paused or resumed")
+            && line.field("pause").is_some_and(|pause| *pause == true)
+    };
+    // Nothing is taken from the poll thread any more: what it reads piles up, a chunk a time.
+    eventually(DEADLINE, "both lanes' partitions are paused", async || {
+        one_each(&mut facts).await;
+        let lanes: BTreeSet<_> = first
+            .logs()
+            .iter()
+            .filter(|line| paused(line))
+            .filter_map(|line| line.field("lane")?.as_u64())
+            .collect();
+        lanes.len() == 2
+    })
+    .await;
+    let second = member(&system, None).await;
+    eventually(DEADLINE, "it has some of them", async || !held(&second).is_empty()).await;
+    assert_eq!(second.terminate().await.code(), Some(0));
+    eventually(DEADLINE, "they are back", async || held(&first).len() == PARTITIONS as usize).await;
+    stop.rollback().await.unwrap();
+    projected(&system, facts.len()).await;
+    one_each(&mut facts).await;
+    projected(&system, facts.len()).await;
+    assert_rows(&system, &facts).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
