@@ -262,7 +262,8 @@ impl ApiError {
             "message": self.message,
             "details": self.details,
         });
-        if let (StatusCode::TOO_MANY_REQUESTS, Some(seconds)) = (self.status_code(), self.retry_after)
+        if let (StatusCode::TOO_MANY_REQUESTS, Some(seconds)) =
+            (self.status_code(), self.retry_after)
         {
             body["retry_after"] = json!(seconds);
         }

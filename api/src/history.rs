@@ -227,8 +227,7 @@ impl Search<'_> {
         self.entries.push(Entry {
             offset: record.offset(),
             event: value.and_then(|value| serde_json::from_slice(value).ok()),
-            facts: event
-                .map(|it| (it.event_id, it.payload.event_type().name(), it.occurred_at)),
+            facts: event.map(|it| (it.event_id, it.payload.event_type().name(), it.occurred_at)),
             effective,
             version: self.cursor.version,
         });

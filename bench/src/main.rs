@@ -14,6 +14,7 @@ mod recipe;
 mod report;
 mod sample;
 mod service;
+mod sse;
 mod stream;
 
 use std::net::SocketAddr;

@@ -71,13 +71,18 @@ impl EventStream {
     /// The next event, or `None` at the end of the stream, however it came.
     ///
     /// # Panics
-    /// When nothing comes for [`DEADLINE`], and when a line is none of the protocol's.
+    /// When no event comes for [`DEADLINE`], and when a line is none of the protocol's.
     pub async fn next(&mut self) -> Option<StreamEvent> {
-        loop {
-            if let Some(event) = self.block().await? {
-                return Some(event);
+        let next = async {
+            loop {
+                if let Some(event) = self.block().await? {
+                    return Some(event);
+                }
             }
-        }
+        };
+        // Heartbeats are no events: they don't keep a test waiting for one that is lost.
+        let event = tokio::time::timeout(DEADLINE, next).await;
+        event.unwrap_or_else(|_| panic!("no event on the stream for {DEADLINE:?}"))
     }
 
     /// So many events.

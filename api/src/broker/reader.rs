@@ -113,17 +113,7 @@ impl LogReader {
             None => Read::Nothing,
             Some(Ok(message)) => Read::Record(LogRecord(message)),
             Some(Err(KafkaError::PartitionEOF(partition))) => Read::End(partition),
-            Some(Err(error)) => match error.rdkafka_error_code() {
-                Some(
-                    RDKafkaErrorCode::AutoOffsetReset
-                    | RDKafkaErrorCode::OffsetOutOfRange
-                    | RDKafkaErrorCode::UnknownPartition,
-                ) => Read::Gone,
-                _ => {
-                    tracing::debug!(%error, "reading the events topic failed for now");
-                    Read::Trouble
-                }
-            },
+            Some(Err(error)) => read_failure(&error),
         }
     }
 
@@ -201,6 +191,19 @@ impl LogReader {
         }
         list
     }
+}
+
+fn read_failure(error: &KafkaError) -> Read<'static> {
+    if let Some(
+        RDKafkaErrorCode::AutoOffsetReset
+        | RDKafkaErrorCode::OffsetOutOfRange
+        | RDKafkaErrorCode::UnknownPartition,
+    ) = error.rdkafka_error_code()
+    {
+        return Read::Gone;
+    }
+    tracing::debug!(%error, "reading the events topic failed for now");
+    Read::Trouble
 }
 
 /// A record of the events topic, in the client's memory.

@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use actix_web::http::header::{self, HeaderMap};
 use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use leads_shared::Timestamp;
 use serde_json::json;
@@ -53,9 +53,7 @@ pub(super) async fn stream(
     let from = match from {
         From::Now => None,
         From::Beginning => Some(app.streams.beginning().await.map_err(no_start)?),
-        From::Time(time) => {
-            Some(app.streams.at_time(time.unix_millis()).await.map_err(no_start)?)
-        }
+        From::Time(time) => Some(app.streams.at_time(time.unix_millis()).await.map_err(no_start)?),
         From::Position(position) => {
             app.streams.check(&position).await.map_err(no_start)?;
             Some(position)

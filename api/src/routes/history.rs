@@ -56,8 +56,8 @@ pub(super) async fn history(
     let terms = Terms { route: Route::History, scopes: &[Scope::LeadsRead], body: None };
     let caller = guard::admit(&request, &app, terms)?;
     let id = lead_id(&request)?;
-    let (limit, cursor) = parse(request.query_string(), id)
-        .map_err(|errors| ApiError::invalid_fields(&errors))?;
+    let (limit, cursor) =
+        parse(request.query_string(), id).map_err(|errors| ApiError::invalid_fields(&errors))?;
     let deadline = Instant::now() + app.limits.read_wait;
     let stored = find(&app, caller.workspace_id, id, deadline).await?;
     let partitions = app.broker.partitions();
@@ -72,9 +72,8 @@ pub(super) async fn history(
         created_at: stored.lead.created_at,
         updated_at: stored.lead.updated_at,
     };
-    let busy = || {
-        ApiError::new(ErrorCode::Overloaded, "all readers of the log are in use; try again")
-    };
+    let busy =
+        || ApiError::new(ErrorCode::Overloaded, "all readers of the log are in use; try again");
     let permit = timeout(TURN, app.streams.turn()).await.ok().flatten().ok_or_else(busy)?;
     let source = app.streams.source().clone();
     let page = web::block(move || {

@@ -15,7 +15,10 @@ pub(super) struct Figures {
 impl Figures {
     pub(super) fn new() -> Self {
         describe_gauge!("leads_streams", "Event streams that are open");
-        describe_gauge!("leads_stream_replays", "Streams that read the past by a reader of their own");
+        describe_gauge!(
+            "leads_stream_replays",
+            "Streams that read the past by a reader of their own"
+        );
         describe_counter!("leads_stream_events_total", "Events handed to streams");
         describe_counter!("leads_stream_bytes_total", "Bytes handed to streams");
         describe_counter!("leads_streams_ended_total", "Event streams that have ended, by reason");

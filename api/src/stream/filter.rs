@@ -64,7 +64,8 @@ pub(super) fn owner<'a>(
         event_type: Cow<'a, str>,
     }
     let value = value?;
-    if let Attributes { workspace_id: Some(workspace), event_type: Some(event_type), .. } = attributes
+    if let Attributes { workspace_id: Some(workspace), event_type: Some(event_type), .. } =
+        attributes
     {
         return Some((*workspace, Cow::Borrowed(event_type)));
     }

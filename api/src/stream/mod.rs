@@ -5,10 +5,11 @@
 //! of the workspace's events before it were handed to the connection, in order, and none behind it.
 
 mod config;
-mod filter;
 mod figures;
+mod filter;
 mod frame;
 pub mod position;
+mod queue;
 mod replay;
 mod session;
 mod tail;
@@ -173,7 +174,8 @@ impl Streams {
     pub async fn check(&self, position: &Position) -> Result<(), NoStart> {
         let Bounds { starts, ends } = self.questions.bounds().await?;
         let next = position.next();
-        if next.len() != starts.len() || next.iter().zip(&starts).any(|(next, start)| next < start) {
+        if next.len() != starts.len() || next.iter().zip(&starts).any(|(next, start)| next < start)
+        {
             return Err(NoStart::Gone);
         }
         if next.iter().zip(&ends).any(|(next, end)| next > end) {

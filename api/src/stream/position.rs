@@ -107,7 +107,11 @@ impl Position {
             return Err(PositionError::Invalid);
         };
         let position = read_rest(rest).ok_or(PositionError::Invalid)?;
-        if [*first, *second] == tag(workspace_id) { Ok(position) } else { Err(PositionError::Foreign) }
+        if [*first, *second] == tag(workspace_id) {
+            Ok(position)
+        } else {
+            Err(PositionError::Foreign)
+        }
     }
 }
 

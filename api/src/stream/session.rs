@@ -17,8 +17,9 @@ use uuid::Uuid;
 use super::filter::Types;
 use super::frame::{closing, heartbeat, opening, write_id};
 use super::position::{Position, PositionWriter};
+use super::queue::{Over, Taken};
 use super::replay::{self, CHUNK, Chunk, Order, Step};
-use super::tail::{Over, Subscription, Taken};
+use super::tail::Subscription;
 use super::{NoStart, READY, Room, Streams};
 use crate::access::{Digest, Scope};
 use crate::context::{RequestContext, StreamSummary};
@@ -88,13 +89,12 @@ pub async fn open(
 ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + 'static, NoStart> {
     let Opening { room, workspace_id, digest, types, from, context } = opening;
     let streams = Arc::clone(&app.streams);
-    let (position, live) = match from {
-        Some(position) => (position, None),
-        None => {
-            let live = streams.tail.subscribe(workspace_id, types);
-            let start = timeout(READY, live.start()).await.map_err(|_| NoStart::Unreachable)?;
-            (start.clone(), Some((live, start)))
-        }
+    let (position, live) = if let Some(position) = from {
+        (position, None)
+    } else {
+        let live = streams.tail.subscribe(workspace_id, types);
+        let start = timeout(READY, live.start()).await.map_err(|_| NoStart::Unreachable)?;
+        (start.clone(), Some((live, start)))
     };
     let (out, mut chunks) = mpsc::channel(1);
     let watch = Watch {

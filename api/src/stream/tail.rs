@@ -4,19 +4,19 @@
 //! once, and shared by the streams of its workspace. Whoever does not take its events in time is
 //! marked as too slow and gets no more; nobody waits for it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::filter::{Types, owner};
 use super::frame::write_body;
 use super::position::Position;
+use super::queue::{Over, Subscriber, TailEvent, Taken};
 use crate::broker::{LogReader, LogRecord, LogSource, Read, ReadAhead, Unreachable};
 
 /// How long the reader stays when nobody listens any more: clients come back after an error.
@@ -29,51 +29,6 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 const GIVE_UP: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 const ANSWER: Duration = Duration::from_secs(2);
-
-/// An event at the end of the log.
-#[derive(Debug)]
-pub(super) struct TailEvent {
-    pub(super) partition: usize,
-    pub(super) offset: i64,
-    /// Checksum of its id.
-    pub(super) id: u32,
-    /// See [`write_body`].
-    pub(super) body: Bytes,
-}
-
-/// What a stream takes from its queue.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    pub(super) events: VecDeque<Arc<TailEvent>>,
-    /// How far the log was read at least when the last of the events came.
-    pub(super) progress: Option<Arc<Position>>,
-    /// Nothing more comes.
-    pub(super) over: Option<Over>,
-}
-
-/// Why a subscription has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Over {
-    /// The queue was full.
-    TooSlow,
-    /// The log does not go on where it was.
-    LogChanged,
-}
-
-#[derive(Debug)]
-struct Subscriber {
-    types: Types,
-    queue: Mutex<Queue>,
-    news: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    /// Everything from here on comes; `None` until the reader runs.
-    start: Option<Position>,
-    bytes: usize,
-    taken: Taken,
-}
 
 #[derive(Debug, Default)]
 struct State {
@@ -135,8 +90,7 @@ impl Tail {
 
     /// From a moment that is yet to be told, see [`Subscription::start`], the workspace's events come.
     pub(super) fn subscribe(&self, workspace_id: Uuid, types: Types) -> Subscription {
-        let subscriber =
-            Arc::new(Subscriber { types, queue: Mutex::default(), news: Notify::new() });
+        let subscriber = Arc::new(Subscriber::new(types));
         let mut state = locked(&self.0.state);
         if let Some(place) = &state.place {
             subscriber.start_at(place);
@@ -152,37 +106,22 @@ impl Tail {
 impl Subscription {
     /// The position from which on everything comes.
     pub(super) async fn start(&self) -> Position {
-        loop {
-            if let Some(start) = &locked(&self.subscriber.queue).start {
-                return start.clone();
-            }
-            self.subscriber.news.notified().await;
-        }
+        self.subscriber.start().await
     }
 
     /// What has come; waits for something.
     pub(super) async fn next(&self) -> Taken {
-        loop {
-            let mut queue = locked(&self.subscriber.queue);
-            if !queue.taken.events.is_empty() || queue.taken.over.is_some() {
-                queue.bytes = 0;
-                let over = queue.taken.over;
-                return std::mem::replace(&mut queue.taken, Taken { over, ..Taken::default() });
-            }
-            drop(queue);
-            self.subscriber.news.notified().await;
-        }
+        self.subscriber.next().await
     }
 
     /// How far the log was read, when all that came was taken.
     pub(super) fn progress(&self) -> Option<Arc<Position>> {
-        let mut queue = locked(&self.subscriber.queue);
-        if queue.taken.events.is_empty() { queue.taken.progress.take() } else { None }
+        self.subscriber.progress()
     }
 
     /// Whether it has ended.
     pub(super) fn is_over(&self) -> bool {
-        locked(&self.subscriber.queue).taken.over.is_some()
+        self.subscriber.is_over()
     }
 }
 
@@ -196,38 +135,6 @@ impl Drop for Subscription {
             }
         }
         state.count -= 1;
-    }
-}
-
-impl Subscriber {
-    fn start_at(&self, place: &Position) {
-        locked(&self.queue).start.get_or_insert_with(|| place.clone());
-        self.news.notify_one();
-    }
-
-    fn push(&self, event: &Arc<TailEvent>, buffer: usize) {
-        let mut queue = locked(&self.queue);
-        if queue.taken.over.is_some() {
-            return;
-        }
-        // One event may be larger than the buffer; two that wait may not.
-        if queue.bytes > 0 && queue.bytes + event.body.len() > buffer {
-            drop(queue);
-            return self.end(Over::TooSlow);
-        }
-        queue.bytes += event.body.len();
-        queue.taken.events.push_back(Arc::clone(event));
-        drop(queue);
-        self.news.notify_one();
-    }
-
-    /// What waits is dropped: the position to resume from is before it.
-    fn end(&self, over: Over) {
-        let mut queue = locked(&self.queue);
-        queue.taken = Taken { over: Some(over), ..Taken::default() };
-        queue.bytes = 0;
-        drop(queue);
-        self.news.notify_one();
     }
 }
 
@@ -328,7 +235,7 @@ impl Shared {
         }
         let Some((workspace_id, event_type)) = owner(&attributes, value) else { return };
         let Some(listeners) = state.subscribers.get(&workspace_id) else { return };
-        let mut listeners = listeners.iter().filter(|it| it.types.take(&event_type)).peekable();
+        let mut listeners = listeners.iter().filter(|it| it.takes(&event_type)).peekable();
         if listeners.peek().is_none() {
             return;
         }
@@ -348,7 +255,7 @@ impl Shared {
         if let Some(place) = state.place.as_ref().filter(|_| state.count > 0) {
             let place = Arc::new(place.clone());
             for subscriber in state.subscribers.values().flatten() {
-                locked(&subscriber.queue).taken.progress = Some(Arc::clone(&place));
+                subscriber.note_progress(&place);
             }
         }
         state.count > 0
@@ -378,29 +285,6 @@ mod tests {
         Shared { state, wanted, stop: AtomicBool::new(false), buffer }
     }
 
-    fn subscriber() -> Subscriber {
-        Subscriber { types: Types::All, queue: Mutex::default(), news: Notify::new() }
-    }
-
-    fn event(offset: i64) -> Arc<TailEvent> {
-        Arc::new(TailEvent { partition: 0, offset, id: 0, body: Bytes::from_static(&[0; 10]) })
-    }
-
-    #[test]
-    fn a_full_queue_ends_one_and_no_other() {
-        let (slow, quick) = (subscriber(), subscriber());
-        for offset in 0..5 {
-            slow.push(&event(offset), 25);
-            quick.push(&event(offset), 25);
-            let mut queue = locked(&quick.queue);
-            assert_eq!(queue.taken.events.pop_front().unwrap().offset, offset);
-            queue.bytes = 0;
-        }
-        let queue = locked(&slow.queue);
-        assert_eq!((queue.taken.over, queue.taken.events.len()), (Some(Over::TooSlow), 0));
-        assert_eq!(locked(&quick.queue).taken.over, None);
-    }
-
     #[tokio::test]
     async fn progress_never_overtakes_an_event() {
         let shared = Arc::new(tail(1_000));
@@ -409,7 +293,9 @@ mod tests {
         let subscription = tail.subscribe(Uuid::nil(), Types::All);
         assert_eq!(subscription.start().await, Position::at(vec![0]));
         locked(&shared.state).place = Some(Position::at(vec![1]));
-        subscription.subscriber.push(&event(0), 1_000);
+        let body = Bytes::from_static(b"data: {}\n\n");
+        let event = Arc::new(TailEvent { partition: 0, offset: 0, id: 0, body });
+        subscription.subscriber.push(&event, 1_000);
         assert!(shared.tell_progress());
         assert!(subscription.progress().is_none(), "an event waits");
         let taken = subscription.next().await;

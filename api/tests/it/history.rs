@@ -45,7 +45,10 @@ fn a_history_tells_what_changed_the_lead_page_by_page() {
         let (api, key) = (&shared.api, shared.key().await);
         let posted = api.post_lead_once(&key, "once", r#"{"properties":{"a":1e2}}"#).await;
         let id = posted.lead_id();
-        assert_eq!(summary(&pages(api, &key, &id, 50).await.concat()), [("LeadCreated".into(), true, 1)]);
+        assert_eq!(
+            summary(&pages(api, &key, &id, 50).await.concat()),
+            [("LeadCreated".into(), true, 1)]
+        );
         let patch = async |body: &str| api.patch_lead(&key, &id, body).await;
         patch(r#"{"code":"a"}"#).await;
         let expecting = |version: &str| {
@@ -70,7 +73,9 @@ fn a_history_tells_what_changed_the_lead_page_by_page() {
         assert_eq!(all[0]["position"].as_str(), posted.header("x-lead-position"));
         assert_eq!(all[4]["event"]["changes"]["summary"]["x"], 1);
         for event in &all {
-            for (outer, inner) in [("event_id", "event_id"), ("type", "type"), ("time", "occurred_at")] {
+            for (outer, inner) in
+                [("event_id", "event_id"), ("type", "type"), ("time", "occurred_at")]
+            {
                 assert_eq!(event[outer], event["event"][inner]);
             }
         }

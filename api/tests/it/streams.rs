@@ -113,7 +113,10 @@ fn a_filter_narrows_and_its_positions_go_on() {
         for (query, expected) in [
             ("type=LeadUpdated", vec!["LeadUpdated"]),
             ("type=LeadCreated", vec!["LeadCreated"; 3]),
-            ("type=LeadUpdated,LeadCreated", vec!["LeadCreated", "LeadCreated", "LeadCreated", "LeadUpdated"]),
+            (
+                "type=LeadUpdated,LeadCreated",
+                vec!["LeadCreated", "LeadCreated", "LeadCreated", "LeadUpdated"],
+            ),
         ] {
             let mut stream = api.stream(&key, &format!("from=beginning&{query}"), None).await;
             let events = stream.take(expected.len()).await;
@@ -184,7 +187,10 @@ fn a_position_that_is_none_is_refused_in_words() {
         for text in [forged.as_str(), "x", &mine[1..], "2026-01-01", "%00"] {
             let answer = refused(api, &key, &format!("from={text}")).await;
             let (_, code) = crate::shared::field_errors(&answer).remove(0);
-            assert!(["invalid_position", "invalid_time"].contains(&code.as_str()), "{text}: {code}");
+            assert!(
+                ["invalid_position", "invalid_time"].contains(&code.as_str()),
+                "{text}: {code}"
+            );
         }
         let headers = [("x-api-key", key.secret.as_str()), ("last-event-id", forged.as_str())];
         assert_field_errors(
@@ -224,9 +230,8 @@ fn a_position_that_the_log_does_not_hold_is_refused() {
         let begin = stream.last_id().to_owned();
         let places: Vec<_> = stream.take(4).await.into_iter().map(|event| event.id).collect();
         drop(stream);
-        let ask = async |api: &Api, place: &str| {
-            refused(api, &own.key, &format!("from={place}")).await
-        };
+        let ask =
+            async |api: &Api, place: &str| refused(api, &own.key, &format!("from={place}")).await;
 
         own.system.truncate_events_topic(3).await;
         let api = own.system.start_api().await;
@@ -298,7 +303,8 @@ fn a_heartbeat_carries_the_position_of_the_log() {
 #[test]
 fn streams_are_counted_by_key_and_by_instance() {
     run(async {
-        let limits = [("MAX_STREAMS_PER_KEY", "2"), ("MAX_STREAMS", "3"), ("STREAM_HEARTBEAT", "200ms")];
+        let limits =
+            [("MAX_STREAMS_PER_KEY", "2"), ("MAX_STREAMS", "3"), ("STREAM_HEARTBEAT", "200ms")];
         let own = Own::start(System::new().await, &limits).await;
         let other = known_key(&own.system, &own.api, unlimited()).await;
         let open = async |key: &Key| own.api.stream(key, "", None).await;
