@@ -103,6 +103,10 @@ fn no_start(no_start: NoStart) -> ApiError {
             ErrorCode::PositionAhead,
             "this position lies beyond the end of the log: is it of another system? Begin with from=beginning or from=now",
         ),
+        NoStart::Stopping => ApiError::new(
+            ErrorCode::Overloaded,
+            "this instance is ending; try again at another one",
+        ),
         NoStart::Unreachable => ApiError::new(
             ErrorCode::BrokerUnavailable,
             "the message broker can't be reached, so the stream can't begin. Try again",

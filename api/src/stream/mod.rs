@@ -74,6 +74,8 @@ pub enum NoStart {
     Ahead,
     /// The log can't be asked.
     Unreachable,
+    /// The process is ending.
+    Stopping,
 }
 
 impl From<Unreachable> for NoStart {

@@ -82,7 +82,7 @@ pub struct Opening {
 /// Begins a stream: its bytes.
 ///
 /// # Errors
-/// [`NoStart::Unreachable`] when it is to begin now and the log can't be asked where that is.
+/// When it is to begin now, and the log can't be asked where that is or the process is ending.
 pub async fn open(
     app: web::Data<App>,
     opening: Opening,
@@ -93,7 +93,12 @@ pub async fn open(
         (position, None)
     } else {
         let live = streams.tail.subscribe(workspace_id, types);
-        let start = timeout(READY, live.start()).await.map_err(|_| NoStart::Unreachable)?;
+        let mut stop = streams.stop.subscribe();
+        let start = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return Err(NoStart::Stopping),
+            start = timeout(READY, live.start()) => start.map_err(|_| NoStart::Unreachable)?,
+        };
         (start.clone(), Some((live, start)))
     };
     let (out, mut chunks) = mpsc::channel(1);

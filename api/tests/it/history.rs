@@ -34,7 +34,10 @@ fn summary(events: &[Value]) -> Vec<(String, bool, u64)> {
     let text = |event: &Value| event["type"].as_str().expect("type").to_owned();
     events
         .iter()
-        .map(|it| (text(it), it["effective"].as_bool().unwrap(), it["version"].as_u64().unwrap()))
+        .map(|it| {
+            let effective = it["effective"].as_bool().expect("effective");
+            (text(it), effective, it["version"].as_u64().expect("version"))
+        })
         .collect()
 }
 
@@ -52,8 +55,8 @@ fn a_history_tells_what_changed_the_lead_page_by_page() {
         let patch = async |body: &str| api.patch_lead(&key, &id, body).await;
         patch(r#"{"code":"a"}"#).await;
         let expecting = |version: &str| {
-            let path = format!("/api/v1/leads/{id}");
-            api.json(leads_testkit::Method::PATCH, &path, &key, r#"{"code":"b"}"#)
+            let lead = format!("/api/v1/leads/{id}");
+            api.json(leads_testkit::Method::PATCH, &lead, &key, r#"{"code":"b"}"#)
                 .header("if-match", format!("\"{version}\""))
         };
         assert_eq!(api.send(expecting("9")).await.status, 412);

@@ -24,8 +24,10 @@ pub(crate) async fn records_of(system: &System, key: &Key) -> BTreeMap<Position,
 
 /// Each record once, byte for byte, those of a partition in their order.
 pub(crate) fn assert_is_the_log(events: &[StreamEvent], log: &BTreeMap<Position, Record>) {
-    let by_value: BTreeMap<&[u8], Position> =
-        log.values().map(|record| (record.value.as_deref().unwrap(), record.position)).collect();
+    let by_value: BTreeMap<&[u8], Position> = log
+        .values()
+        .map(|record| (record.value.as_deref().expect("a value"), record.position))
+        .collect();
     let mut last: BTreeMap<i32, i64> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for event in events {

@@ -164,7 +164,8 @@ const CUTS: usize = 12;
 
 fn seed() -> u64 {
     let given = std::env::var("STREAM_SEED").ok().and_then(|text| text.parse().ok());
-    given.unwrap_or_else(|| u64::try_from(chrono::Utc::now().timestamp_micros()).unwrap())
+    let now = || u64::try_from(chrono::Utc::now().timestamp_micros()).expect("after 1970");
+    given.unwrap_or_else(now)
 }
 
 fn random(seed: u64) -> TestRng {
