@@ -59,6 +59,7 @@ pub(crate) struct Live {
     workspaces: usize,
     events: u64,
     per_second: f64,
+    /// Creations that came, over all subscribers; the updates among the events are not timed.
     delivered: u64,
     /// From the 201 to the event at a subscriber; 0 when the event came first.
     delivery_p50_micros: u64,
