@@ -1,19 +1,25 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos bench day check
+.PHONY: help run test test-examples chaos bench day check schemas
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 run: ## the whole system: servers, API, consumer, a demo key; Ctrl-C ends it, the data stays
 	@dev/run
 
-test: ## every test, on servers of its own
+test: ## every test but test-examples, on servers of its own
 	@dev/prerequisites
 	@dev/stack exec -- cargo test --workspace --locked
+
+test-examples: ## the subscribers of examples/, in four languages, on servers of their own
+	@examples/test
 
 chaos: ## faults at random under load, for SECONDS=600; CHAOS_SEED repeats a run
 	@dev/prerequisites
 	CHAOS_SECONDS=$(or $(SECONDS),600) cargo test -p leads-consumer --locked --test it chaos:: -- --nocapture
+
+schemas: ## shared/schemas anew from the types of the events
+	UPDATE_SCHEMAS=1 cargo test -p leads-shared --locked --test it schemas::the_documents
 
 check: ## formatting, lints, shell scripts, docs
 	@dev/prerequisites
@@ -22,7 +28,7 @@ check: ## formatting, lints, shell scripts, docs
 	@dev/shellcheck
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked
 
-bench: ## the figures of docs/benchmarks.md, on servers of its own
+bench: ## the figures and plots of docs/benchmarks.md, on servers of its own; ten minutes
 	@bench/run
 
 day: ## a day of a realistic pipeline through a running "make run"

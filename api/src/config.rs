@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use clap::Args;
 use leads_shared::{kafka_settings, topic};
+use leads_traces::Traces;
 use postgres_openssl::MakeTlsConnector;
 
 use crate::broker::KafkaConfig;
+use crate::domain::MAX_LEAD_BYTES;
+use crate::server::tls::Tls;
 use crate::stream::{StreamArgs, StreamConfig};
 
 /// How much earlier than the handler librdkafka gives a record up: it looks for records that are
 /// too old once a second.
 const MESSAGE_TIMEOUT_MARGIN: Duration = Duration::from_millis(1_500);
+/// The largest lead and what its event has around it.
+const LARGEST_EVENT: usize = MAX_LEAD_BYTES + 64 * 1024;
 
 /// How Kafka is reached; every command that talks to it takes these.
 #[derive(Debug, Clone, Args)]
@@ -53,6 +58,16 @@ pub struct ServeArgs {
     /// Address of the API
     #[arg(long, env = "API_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
+    /// PEM file of the certificate that the API proves itself with, its chain behind it. With
+    /// it and its key the API speaks HTTP/2 and HTTP/1.1 over TLS, without them HTTP/1.1 in clear
+    #[arg(long, env = "API_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of the certificate's private key, without a passphrase
+    #[arg(long, env = "API_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// How often both files are looked at; a new certificate is taken without a restart, also on SIGHUP
+    #[arg(long, env = "API_TLS_CHECK", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub tls_check: Duration,
     /// Address of the metrics
     #[arg(long, env = "METRICS_LISTEN", default_value = "0.0.0.0:9464")]
     pub metrics_listen: SocketAddr,
@@ -68,7 +83,7 @@ pub struct ServeArgs {
     /// Most publishes in flight; above, 503 at once
     #[arg(long, env = "MAX_IN_FLIGHT", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_in_flight: u32,
-    /// Most bytes in flight; above, 503 at once
+    /// Most bytes in flight, at least 320KiB; above, 503 at once
     #[arg(long, env = "MAX_IN_FLIGHT_BYTES", default_value = "128MiB", value_parser = parse_size)]
     pub max_in_flight_bytes: usize,
     /// Most bytes of recent answers kept for retries with an Idempotency-Key
@@ -104,6 +119,8 @@ pub struct ServeArgs {
 pub struct ServeConfig {
     /// Ports and limits.
     pub http: HttpConfig,
+    /// TLS of the API, where it is wanted.
+    pub tls: Option<Tls>,
     /// Kafka.
     pub kafka: KafkaConfig,
     /// Topic that events are published to.
@@ -116,6 +133,8 @@ pub struct ServeConfig {
     pub publishing: PublishingConfig,
     /// Bounds of event streams.
     pub streams: StreamConfig,
+    /// Where spans go.
+    pub traces: Traces,
 }
 
 /// Ports and limits.
@@ -185,14 +204,25 @@ impl ServeConfig {
             ));
         }
         // actix reads the clock twice a second: a shorter time could be over before it begins.
-        for (variable, time) in
-            [("HEADER_TIMEOUT", args.header_timeout), ("KEEP_ALIVE", args.keep_alive)]
-        {
+        for (variable, time) in [
+            ("HEADER_TIMEOUT", args.header_timeout),
+            ("KEEP_ALIVE", args.keep_alive),
+            ("API_TLS_CHECK", args.tls_check),
+        ] {
             if time < Duration::from_secs(1) {
                 let time = humantime::format_duration(time);
                 return Err(format!("{variable}={time}: must be at least 1s"));
             }
         }
+        if args.max_in_flight_bytes < LARGEST_EVENT {
+            return Err(format!(
+                "MAX_IN_FLIGHT_BYTES={}: a lead of {} KiB would be refused for ever; give it at least {}KiB",
+                args.max_in_flight_bytes,
+                MAX_LEAD_BYTES / 1024,
+                LARGEST_EVENT / 1024
+            ));
+        }
+        let tls = Tls::new(args.tls_cert, args.tls_key, args.tls_check)?;
         let message_timeout = timeout.saturating_sub(MESSAGE_TIMEOUT_MARGIN);
         let kafka = kafka_config(&args.kafka, message_timeout, environment)?;
         check_topics(&args.topic, &args.kafka.access_topic)?;
@@ -215,6 +245,8 @@ impl ServeConfig {
                 shutdown_timeout: timeout + args.read_wait * 2,
                 cors_origins: args.cors_origins,
             },
+            tls,
+            traces: Traces::from_env("leads-api", env!("CARGO_PKG_VERSION"))?,
             kafka,
             events_topic: args.topic,
             access_topic: args.kafka.access_topic,

@@ -2,19 +2,23 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, HttpRequest, web};
+use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
+use leads_traces::Traces;
 use uuid::Uuid;
 
 use crate::error::ApiError;
 use crate::rate_limit::RateStatus;
+use crate::server::compress::compressed;
+use crate::server::{self, connection};
 use crate::startup::App;
+use crate::traced::{End, RequestTrace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
@@ -43,6 +47,10 @@ pub enum Route {
     OpenApi,
     /// `/docs`
     Docs,
+    /// `/asyncapi.json`
+    AsyncApi,
+    /// `/schemas/{event}/{version}`
+    Schema,
     /// Everything else.
     Unmatched,
 }
@@ -60,7 +68,24 @@ impl Route {
             Self::Readyz => "/readyz",
             Self::OpenApi => "/openapi.json",
             Self::Docs => "/docs",
+            Self::AsyncApi => "/asyncapi.json",
+            Self::Schema => "/schemas/{event}/{version}",
             Self::Unmatched => "unmatched",
+        }
+    }
+
+    /// Whether its answers are the same for everybody until the process ends.
+    fn is_fixed(self) -> bool {
+        match self {
+            Self::OpenApi | Self::Docs | Self::AsyncApi | Self::Schema => true,
+            Self::Leads
+            | Self::Batch
+            | Self::Lead
+            | Self::Events
+            | Self::History
+            | Self::Livez
+            | Self::Readyz
+            | Self::Unmatched => false,
         }
     }
 
@@ -75,6 +100,8 @@ impl Route {
             | Self::History
             | Self::OpenApi
             | Self::Docs
+            | Self::AsyncApi
+            | Self::Schema
             | Self::Unmatched => false,
         }
     }
@@ -84,11 +111,12 @@ impl Route {
 #[derive(Debug)]
 pub struct RequestContext {
     request_id: String,
-    traceparent: Option<String>,
+    trace: RequestTrace,
     route: Cell<Route>,
     workspace_id: Cell<Option<Uuid>>,
     rate: Cell<Option<RateStatus>>,
     batch: Cell<Option<BatchCount>>,
+    waited: Cell<Option<Duration>>,
     /// Its line is logged when the stream ends.
     is_stream: Cell<bool>,
 }
@@ -157,7 +185,7 @@ impl RequestContext {
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             request_id = self.request_id,
             workspace = self.workspace_id.get().map(tracing::field::display),
-            trace_id = self.traceparent().map(|text| &text[3..35]),
+            trace_id = self.trace.trace_id(),
             events,
             bytes,
             end,
@@ -165,24 +193,28 @@ impl RequestContext {
         );
     }
 
-    /// The request's `traceparent`, if it had a valid one.
-    pub fn traceparent(&self) -> Option<&str> {
-        self.traceparent.as_deref()
+    /// Notes how long the broker was waited for.
+    pub fn set_waited(&self, waited: Duration) {
+        self.waited.set(Some(waited));
     }
 
-    fn new(request: &ServiceRequest) -> Self {
+    /// Where the request stands in a trace.
+    pub fn trace(&self) -> &RequestTrace {
+        &self.trace
+    }
+
+    fn new(request: &ServiceRequest, traces: &Traces) -> Self {
         let headers = request.headers();
-        // The pages' own files have no handler of ours that could name them.
-        let is_docs = request.path().starts_with("/docs/");
         Self {
             request_id: given_request_id(headers)
                 .unwrap_or_else(|| Uuid::now_v7().simple().to_string()),
-            traceparent: given_traceparent(headers),
-            route: Cell::new(if is_docs { Route::Docs } else { Route::Unmatched }),
+            trace: RequestTrace::begin(traces, request),
+            route: Cell::new(Route::Unmatched),
             workspace_id: Cell::new(None),
             rate: Cell::new(None),
             batch: Cell::new(None),
             is_stream: Cell::new(false),
+            waited: Cell::new(None),
         }
     }
 
@@ -212,27 +244,6 @@ fn given_request_id(headers: &HeaderMap) -> Option<String> {
     ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
 }
 
-/// Source: <https://www.w3.org/TR/trace-context/#traceparent-header>, version 00.
-fn given_traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let hex = |part: &str, length| {
-        part.len() == length
-            && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let not_zero = |part: &str| part.bytes().any(|b| b != b'0');
-    let mut parts = text.split('-');
-    let (version, trace, parent, flags) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let valid = version == "00"
-        && hex(trace, 32)
-        && not_zero(trace)
-        && hex(parent, 16)
-        && not_zero(parent)
-        && hex(flags, 2)
-        && parts.next().is_none();
-    valid.then(|| text.to_owned())
-}
-
 /// Middleware around everything: gives the request its id, adds the headers that every answer has,
 /// measures, and logs one line.
 ///
@@ -243,12 +254,23 @@ pub async fn observe(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
-    let context = Rc::new(RequestContext::new(&request));
     let app = request.app_data::<web::Data<App>>().cloned();
+    let off = Traces::off();
+    let traces = app.as_ref().map_or(&off, |app| &app.traces);
+    let context = Rc::new(RequestContext::new(&request, traces));
     request.extensions_mut().insert(Rc::clone(&context));
     let _active = app.as_ref().map(|app| app.enter());
-    // Routes answer their errors themselves: an `Err` here would be a fault of a middleware.
-    let mut response = next.call(request).await?.map_into_boxed_body();
+    let response =
+        match connection::admit(&request, app.as_ref().is_some_and(|app| app.is_closed())) {
+            // Routes answer their errors themselves: an `Err` here would be a fault of a middleware.
+            Ok(under_way) => {
+                let response = next.call(request).await?.map_into_boxed_body();
+                connection::hold(server::in_json(response), under_way)
+            }
+            Err(error) => request.into_response(HttpResponse::from_error(error)),
+        };
+    let kept = app.as_ref().filter(|_| context.route.get().is_fixed()).map(|app| &app.kept);
+    let mut response = compressed(response, kept).await;
     context.write_headers(response.headers_mut());
     if app.as_ref().is_some_and(|app| app.is_shutting_down()) {
         // The client's next request finds another instance.
@@ -256,19 +278,28 @@ pub async fn observe(
     }
     let took = started.elapsed();
     if let Some(app) = &app {
-        app.metrics.request(context.route.get(), response.status().as_u16(), took);
+        let own = context.waited.get().map(|waited| took.saturating_sub(waited));
+        app.metrics.request(context.route.get(), response.status().as_u16(), took, own);
     }
     if !context.is_stream.get() || !response.status().is_success() {
-        log(&context, &response, took);
+        tell(&context, &response, took);
     }
     Ok(response)
 }
 
-fn log(context: &RequestContext, response: &ServiceResponse, took: std::time::Duration) {
+/// Ends the span, and writes the line.
+fn tell(context: &RequestContext, response: &ServiceResponse, took: Duration) {
     let route = context.route.get();
     let error = response.response().error().and_then(|error| error.as_error::<ApiError>());
     let batch = context.batch.get();
-    let trace_id = context.traceparent().map(|text| &text[3..35]);
+    let trace_id = context.trace.trace_id();
+    context.trace.end(End {
+        method: response.request().method().as_str(),
+        route: route.pattern(),
+        status: response.status().as_u16(),
+        workspace_id: context.workspace_id.get(),
+        error: error.map(ApiError::code_name),
+    });
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(

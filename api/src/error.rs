@@ -44,6 +44,8 @@ pub enum ErrorCode {
     InsufficientScope,
     /// No such lead in the key's workspace.
     LeadNotFound,
+    /// No such event, or no such version of it.
+    SchemaNotFound,
     /// No such route.
     RouteNotFound,
     /// The route has no such method.
@@ -52,6 +54,10 @@ pub enum ErrorCode {
     NotAcceptable,
     /// The body did not arrive in time.
     RequestTimeout,
+    /// A browser's preflight that the operator does not allow.
+    CorsRefused,
+    /// The head of the request is too long.
+    HeadersTooLarge,
     /// Another write came first.
     PreconditionFailed,
     /// The body is too large.
@@ -72,6 +78,8 @@ pub enum ErrorCode {
     InternalError,
     /// The keys are not loaded yet.
     Starting,
+    /// Nothing was taken: the instance is on its way out.
+    ShuttingDown,
     /// Nothing was taken: the broker can't be reached or has stopped answering.
     BrokerUnavailable,
     /// Nothing was taken: too much is in flight.
@@ -103,10 +111,15 @@ impl ErrorCode {
             Self::InvalidApiKey => (StatusCode::UNAUTHORIZED, "invalid_api_key"),
             Self::InsufficientScope => (StatusCode::FORBIDDEN, "insufficient_scope"),
             Self::LeadNotFound => (StatusCode::NOT_FOUND, "lead_not_found"),
+            Self::SchemaNotFound => (StatusCode::NOT_FOUND, "schema_not_found"),
             Self::RouteNotFound => (StatusCode::NOT_FOUND, "route_not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not_acceptable"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
+            Self::CorsRefused => (StatusCode::BAD_REQUEST, "cors_refused"),
+            Self::HeadersTooLarge => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large")
+            }
             Self::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
             Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::UnsupportedMediaType => {
@@ -121,6 +134,7 @@ impl ErrorCode {
             Self::RateLimitExceeded => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
             Self::InternalError => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
             Self::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
             Self::BrokerUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::PublishTimeout => (StatusCode::SERVICE_UNAVAILABLE, "publish_timeout"),
@@ -279,6 +293,10 @@ impl ApiError {
         if let Some(allow) = self.allow {
             response.insert_header((header::ALLOW, allow));
         }
+        if self.code == ErrorCode::UnsupportedContentEncoding {
+            // What would be taken: RFC 9110, 12.5.3.
+            response.insert_header((header::ACCEPT_ENCODING, "gzip, zstd"));
+        }
         if self.status_code() == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, r#"Bearer realm="leads""#));
         }
@@ -339,7 +357,11 @@ impl From<PublishError> for ApiError {
             ),
             PublishError::Overloaded => (
                 ErrorCode::Overloaded,
-                "too many leads are waiting for the message broker; nothing was taken, send it again",
+                "the service is full: too many leads are waiting for the message broker; nothing was taken, send it again",
+            ),
+            PublishError::OverShare => (
+                ErrorCode::Overloaded,
+                "this key holds its share: too many of its leads are waiting for the message broker; nothing was taken, send less at once, or send it again",
             ),
             PublishError::Unacknowledged => (
                 ErrorCode::PublishTimeout,

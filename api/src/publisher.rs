@@ -10,8 +10,8 @@ use leads_shared::headers::Headers;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::broker::{Broker, BrokerState, DeliveryFailure, Position, Record};
-use crate::in_flight::InFlight;
+use crate::broker::{Broker, BrokerState, Delivered, DeliveryFailure, Position, Record};
+use crate::in_flight::{InFlight, Refused, Share};
 use crate::metrics::Metrics;
 use crate::turns::Turns;
 
@@ -23,6 +23,9 @@ const STALLED_AFTER: Duration = Duration::from_secs(2);
 pub struct Published {
     /// Where it stands in the log.
     pub position: Position,
+    /// From when the event, or the last one of its batch, was handed to the producer until its
+    /// delivery report.
+    pub waited: Duration,
     /// The bytes that stand there.
     pub encoded: Encoded,
 }
@@ -39,6 +42,9 @@ pub enum PublishError {
     /// Nothing was sent: too much is in flight.
     #[error("too many leads are waiting for the message broker")]
     Overloaded,
+    /// Nothing was sent: the key has more in flight than its share.
+    #[error("too many leads of this key are waiting for the message broker")]
+    OverShare,
     /// The event was sent and not acknowledged: it may or may not be in the log.
     #[error("the message broker did not acknowledge in time")]
     Unacknowledged,
@@ -52,7 +58,7 @@ pub enum PublishError {
 
 /// An event that was handed over and is not answered for yet.
 struct Sent {
-    answer: oneshot::Receiver<Result<Position, DeliveryFailure>>,
+    answer: oneshot::Receiver<Result<Delivered, DeliveryFailure>>,
     encoded: Encoded,
 }
 
@@ -77,6 +83,8 @@ impl Publisher {
         timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let (count, bytes) = in_flight.bounds();
+        metrics.bounds(count, bytes);
         Self {
             broker,
             topic,
@@ -93,7 +101,8 @@ impl Publisher {
         self.turns.new_id(self.broker.partitions())
     }
 
-    /// Publishes an event and waits for the acknowledgement of all in-sync replicas.
+    /// Publishes an event and waits for the acknowledgement of all in-sync replicas. It takes a
+    /// place of the key's `share`.
     ///
     /// # Errors
     /// See [`PublishError`]; only [`PublishError::Unacknowledged`] leaves open whether the event is
@@ -101,12 +110,14 @@ impl Publisher {
     pub async fn publish(
         &self,
         event: &Event<'_>,
+        share: &Arc<Share>,
         traceparent: Option<&str>,
     ) -> Result<Published, PublishError> {
         self.refuse_early()?;
         let started = Instant::now();
-        let sent = self.send(event, traceparent)?;
-        let published = self.acknowledged(sent, started + self.timeout).await?;
+        let sent = self.send(event, share, traceparent)?;
+        let handed_over = Instant::now();
+        let published = self.acknowledged(sent, handed_over, started + self.timeout).await?;
         self.metrics.published(started.elapsed());
         Ok(published)
     }
@@ -118,20 +129,23 @@ impl Publisher {
     pub async fn publish_all(
         &self,
         events: &[Event<'_>],
+        share: &Arc<Share>,
         traceparent: Option<&str>,
     ) -> Vec<Result<Published, PublishError>> {
         let started = Instant::now();
         if let Err(error) = self.refuse_early() {
             return events.iter().map(|_| Err(error.clone())).collect();
         }
-        let sent: Vec<_> = events.iter().map(|event| self.send(event, traceparent)).collect();
+        let sent: Vec<_> =
+            events.iter().map(|event| self.send(event, share, traceparent)).collect();
+        let handed_over = Instant::now();
         let deadline = started + self.timeout;
         let mut results = Vec::with_capacity(sent.len());
         for sent in sent {
             // One after the other: the reports come together, and waiting for the first of them
             // finds the others there.
             results.push(match sent {
-                Ok(sent) => self.acknowledged(sent, deadline).await,
+                Ok(sent) => self.acknowledged(sent, handed_over, deadline).await,
                 Err(error) => Err(error),
             });
         }
@@ -141,9 +155,14 @@ impl Publisher {
         results
     }
 
-    fn send(&self, event: &Event<'_>, traceparent: Option<&str>) -> Result<Sent, PublishError> {
+    fn send(
+        &self,
+        event: &Event<'_>,
+        share: &Arc<Share>,
+        traceparent: Option<&str>,
+    ) -> Result<Sent, PublishError> {
         let encoded = event.encode().map_err(|_| PublishError::Encoding)?;
-        let permit = self.in_flight.enter(encoded.value.len()).ok_or(PublishError::Overloaded)?;
+        let permit = self.in_flight.enter(share, encoded.value.len())?;
         let headers = Headers::of(event, traceparent);
         let mut key = Uuid::encode_buffer();
         let record = Record {
@@ -155,15 +174,22 @@ impl Publisher {
         Ok(Sent { answer, encoded })
     }
 
-    async fn acknowledged(&self, sent: Sent, deadline: Instant) -> Result<Published, PublishError> {
+    async fn acknowledged(
+        &self,
+        sent: Sent,
+        handed_over: Instant,
+        deadline: Instant,
+    ) -> Result<Published, PublishError> {
         // The delivery report comes first: message.timeout.ms is below this wait. The wait bounds
         // what happens when it doesn't.
         let report = tokio::time::timeout_at(deadline.into(), sent.answer).await;
-        let position = report
+        let Delivered { position, at } = report
             .map_err(|_| PublishError::Unacknowledged)?
             .map_err(|_| PublishError::Unacknowledged)?
             .map_err(failed)?;
-        Ok(Published { position, encoded: sent.encoded })
+        // Of a batch, some reports come before the last event was handed over.
+        let waited = at.saturating_duration_since(handed_over);
+        Ok(Published { position, waited, encoded: sent.encoded })
     }
 
     /// Why a lead would be refused now, known without sending it.
@@ -176,11 +202,17 @@ impl Publisher {
         }
         match self.broker.state() {
             BrokerState::Up => {}
-            BrokerState::Connecting | BrokerState::Down | BrokerState::TopicMissing => {
-                return Err(PublishError::Unavailable);
-            }
+            BrokerState::Connecting
+            | BrokerState::Down
+            | BrokerState::TopicMissing
+            | BrokerState::Replacing => return Err(PublishError::Unavailable),
         }
         if self.in_flight.oldest() > STALLED_AFTER { Err(PublishError::Stalled) } else { Ok(()) }
+    }
+
+    /// The topic of events.
+    pub fn topic(&self) -> &str {
+        &self.topic
     }
 
     /// The state of the broker, for the readiness probe.
@@ -195,12 +227,22 @@ impl Publisher {
             self.in_flight.bytes(),
             self.broker.queue_len(),
         );
+        self.metrics.clients_replaced(self.broker.replaced());
     }
 
     /// Takes no more, and waits until what was handed over is answered for. Blocks.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.broker.close(self.timeout);
+    }
+}
+
+impl From<Refused> for PublishError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full => Self::Overloaded,
+            Refused::Share => Self::OverShare,
+        }
     }
 }
 

@@ -1,33 +1,34 @@
 //! Puts the parts together, runs them, and ends them in order.
 
-use std::any::Any;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix_cors::Cors;
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::middleware::{Condition, from_fn};
-use actix_web::rt::net::TcpStream;
-use actix_web::{App as ActixApp, HttpResponse, HttpServer, web};
+use actix_web::web;
 use leads_shared::Event;
+use leads_traces::Traces;
+use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use crate::access::{Directory, spawn_follower};
 use crate::broker::{Broker, LogSource};
-use crate::config::{HttpConfig, ServeConfig};
-use crate::context;
+use crate::config::ServeConfig;
 use crate::error::ApiError;
-use crate::in_flight::InFlight;
-use crate::metrics::Metrics;
+use crate::in_flight::{InFlight, Share};
+use crate::metrics::{Metrics, Shed};
 use crate::projection_wait::ProjectionWait;
 use crate::publisher::{PublishError, Published, Publisher};
 use crate::read_model::ReadModel;
 use crate::recent::Recent;
 use crate::routes;
+use crate::server::compress::Kept;
+use crate::server::tls::Tls;
+use crate::server::{self, bind};
 use crate::stream::Streams;
+use crate::traced::RequestTrace;
 
 /// How often the last use of keys is written down.
 const KEY_USE_PERIOD: Duration = Duration::from_mins(1);
@@ -50,10 +51,16 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Time limits of a request.
     pub limits: Limits,
+    /// Compressed answers that are the same for everybody.
+    pub(crate) kept: Kept,
+    /// Where spans go.
+    pub traces: Traces,
     publisher: Publisher,
     /// Requests being served.
     active: AtomicUsize,
     shutting_down: AtomicBool,
+    /// No new connections are taken.
+    closed: AtomicBool,
 }
 
 /// A request being served; ends when it is dropped.
@@ -84,28 +91,45 @@ impl App {
     pub async fn publish(
         &self,
         event: &Event<'_>,
-        traceparent: Option<&str>,
+        share: &Arc<Share>,
+        trace: &RequestTrace,
     ) -> Result<Published, ApiError> {
-        self.publisher.publish(event, traceparent).await.map_err(|error| self.shed(error))
+        let mut publishing = trace.publishing(self.publisher.topic(), 1);
+        let result = self.publisher.publish(event, share, publishing.traceparent()).await;
+        result.map_err(|error| {
+            let error = self.shed(error);
+            publishing.fail(error.code_name());
+            error
+        })
     }
 
     /// Publishes events together; one result for each.
     pub async fn publish_all(
         &self,
         events: &[Event<'_>],
-        traceparent: Option<&str>,
+        share: &Arc<Share>,
+        trace: &RequestTrace,
     ) -> Vec<Result<Published, ApiError>> {
-        let results = self.publisher.publish_all(events, traceparent).await;
-        results.into_iter().map(|result| result.map_err(|error| self.shed(error))).collect()
+        let mut publishing = trace.publishing(self.publisher.topic(), events.len());
+        let results = self.publisher.publish_all(events, share, publishing.traceparent()).await;
+        let told = results.into_iter().map(|result| {
+            result.map_err(|error| {
+                let error = self.shed(error);
+                publishing.fail(error.code_name());
+                error
+            })
+        });
+        told.collect()
     }
 
     /// Counts a lead that was not taken for want of the broker.
     fn shed(&self, error: PublishError) -> ApiError {
         let shed = match error {
-            PublishError::Unavailable => Some("unavailable"),
-            PublishError::Stalled => Some("stalled"),
-            PublishError::Overloaded => Some("overloaded"),
-            PublishError::Unacknowledged => Some("unacknowledged"),
+            PublishError::Unavailable => Some(Shed::Unavailable),
+            PublishError::Stalled => Some(Shed::Stalled),
+            PublishError::Overloaded => Some(Shed::Overloaded),
+            PublishError::OverShare => Some(Shed::KeyShare),
+            PublishError::Unacknowledged => Some(Shed::Unacknowledged),
             PublishError::TooLarge | PublishError::Encoding => None,
         };
         if let Some(reason) = shed {
@@ -124,6 +148,13 @@ impl App {
         self.publisher.refuse_early().is_ok()
     }
 
+    /// The figures as of now, in Prometheus' text format.
+    pub fn render_metrics(&self) -> String {
+        self.publisher.report();
+        routes::report_standing(self);
+        self.metrics.render()
+    }
+
     /// Counts a request as being served.
     pub fn enter(&self) -> Active<'_> {
         self.active.fetch_add(1, Ordering::Relaxed);
@@ -133,6 +164,11 @@ impl App {
     /// Whether the process is on its way out.
     pub fn is_shutting_down(&self) -> bool {
         self.shutting_down.load(Ordering::Relaxed)
+    }
+
+    /// Whether the grace is over: whoever has a connection is to leave it.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 }
 
@@ -146,6 +182,7 @@ pub struct Application {
     grace: Duration,
     patience: Duration,
     stop_follower: Arc<AtomicBool>,
+    tls: Option<Tls>,
 }
 
 impl Application {
@@ -154,8 +191,17 @@ impl Application {
     /// # Errors
     /// In words for the operator: a port that is taken, a setting that is refused.
     pub fn build(config: ServeConfig) -> Result<Self, String> {
-        let ServeConfig { http, kafka, events_topic, access_topic, postgres, publishing, streams } =
-            config;
+        let ServeConfig {
+            http,
+            tls,
+            kafka,
+            events_topic,
+            access_topic,
+            postgres,
+            publishing,
+            traces,
+            streams,
+        } = config;
         let metrics = Metrics::install()?;
         let listener = bind(http.listen, "API_LISTEN")?;
         let metrics_listener = bind(http.metrics_listen, "METRICS_LISTEN")?;
@@ -183,6 +229,7 @@ impl Application {
             projection: ProjectionWait::new(),
             streams,
             recent: Recent::new(publishing.idempotency_cache),
+            traces,
             limits: Limits {
                 body_timeout: http.body_timeout,
                 read_wait: http.read_wait,
@@ -196,12 +243,13 @@ impl Application {
                 Arc::clone(&metrics),
             ),
             metrics,
+            kept: Kept::default(),
             active: AtomicUsize::new(0),
             shutting_down: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         });
-        let server = api_server(listener, &http, app.clone()).map_err(|e| e.to_string())?;
-        let metrics_server =
-            metrics_server(metrics_listener, app.clone()).map_err(|e| e.to_string())?;
+        let server = server::api(listener, &http, tls.as_ref(), app.clone())?;
+        let metrics_server = server::metrics(metrics_listener, app.clone())?;
         Ok(Self {
             app,
             server,
@@ -211,6 +259,7 @@ impl Application {
             grace: http.shutdown_grace,
             patience: http.shutdown_timeout,
             stop_follower,
+            tls,
         })
     }
 
@@ -237,8 +286,15 @@ impl Application {
             grace,
             patience,
             stop_follower,
+            tls,
         } = self;
-        tracing::info!(api = %address, metrics = %metrics_address, "listening");
+        if let Some(Tls { certificate, period }) = &tls {
+            certificate.report(&app.metrics);
+            let (certificate, metrics) = (Arc::clone(certificate), Arc::clone(&app.metrics));
+            let hangup = signal(SignalKind::hangup())?;
+            actix_web::rt::spawn(certificate.keep_fresh(metrics, *period, hangup));
+        }
+        tracing::info!(api = %address, tls = tls.is_some(), metrics = %metrics_address, "listening");
         let handles = [server.handle(), metrics_server.handle()];
         let waiter = app.clone();
         actix_web::rt::spawn(async move { waiter.projection.run(waiter.read_model.clone()).await });
@@ -258,6 +314,7 @@ impl Application {
         // The server's own graceful stop waits for idle connections as well, so it comes second, and
         // has a second to write the last answers.
         api.pause().await;
+        app.closed.store(true, Ordering::Relaxed);
         if tokio::time::timeout(patience, all_answered(&app)).await.is_err() {
             tracing::warn!(?patience, "requests in flight were cut");
         }
@@ -268,94 +325,14 @@ impl Application {
         tokio::task::spawn_blocking(move || flushed.publisher.close())
             .await
             .map_err(std::io::Error::other)?;
+        let traces = app.traces.clone();
+        let _ = tokio::task::spawn_blocking(move || traces.close()).await;
         let _ = tokio::time::timeout(Duration::from_secs(1), write_key_uses(&app)).await;
         metrics.stop(false).await;
         metrics_task.await.map_err(std::io::Error::other)??;
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-fn bind(address: SocketAddr, variable: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).map_err(|error| {
-        format!("{variable}={address} can't be listened on: {error}; choose another address or end who has it")
-    })
-}
-
-fn api_server(
-    listener: TcpListener,
-    http: &HttpConfig,
-    app: web::Data<App>,
-) -> std::io::Result<Server> {
-    let origins = http.cors_origins.clone();
-    let write_timeout = app.streams.write_timeout();
-    let server = HttpServer::new(move || {
-        ActixApp::new()
-            .app_data(app.clone())
-            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
-            .wrap(from_fn(context::observe))
-            .configure(routes::configure)
-    })
-    .on_connect(move |connection, _| limit_writes(connection, write_timeout))
-    .workers(http.workers)
-    .client_request_timeout(http.header_timeout)
-    .keep_alive(http.keep_alive)
-    .max_connections(http.max_connections)
-    .shutdown_timeout(1)
-    .disable_signals()
-    .listen(listener)?;
-    Ok(server.run())
-}
-
-/// A peer that is gone without a word, or takes nothing of what was written, is given up by the
-/// kernel after `timeout`: the server's own writing has no limit.
-#[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
-fn limit_writes(connection: &dyn Any, timeout: Duration) {
-    #[cfg(target_os = "linux")]
-    if let Some(stream) = connection.downcast_ref::<TcpStream>() {
-        let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, millis) {
-            tracing::debug!(%error, "a connection has no limit for writing");
-        }
-    }
-}
-
-fn cors(origins: &[String]) -> Cors {
-    origins
-        .iter()
-        .fold(Cors::default(), |cors, origin| match origin.as_str() {
-            "*" => cors.allow_any_origin(),
-            origin => cors.allowed_origin(origin),
-        })
-        .allowed_methods(["GET", "HEAD", "POST", "PATCH"])
-        .allow_any_header()
-        .expose_headers([
-            "Location",
-            "ETag",
-            "X-Lead-Position",
-            "X-Request-Id",
-            "X-Workspace-Id",
-            "X-RateLimit-Limit",
-            "X-RateLimit-Remaining",
-            "X-RateLimit-Reset",
-            "Retry-After",
-        ])
-        .max_age(3600)
-}
-
-fn metrics_server(listener: TcpListener, app: web::Data<App>) -> std::io::Result<Server> {
-    let server = HttpServer::new(move || {
-        ActixApp::new().app_data(app.clone()).route("/metrics", web::get().to(render_metrics))
-    })
-    .workers(1)
-    .disable_signals()
-    .listen(listener)?;
-    Ok(server.run())
-}
-
-async fn render_metrics(app: web::Data<App>) -> HttpResponse {
-    app.publisher.report();
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(app.metrics.render())
 }
 
 async fn all_answered(app: &App) {

@@ -5,6 +5,8 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +143,25 @@ impl Meter {
             })
             .collect()
     }
+}
+
+/// Measures processes between two moments, sampling twice a second. Blocks.
+pub(crate) fn watch(watched: &[Watched], from: Instant, to: Instant) -> Vec<Used> {
+    const SAMPLE: Duration = Duration::from_millis(500);
+    let left = |until: Instant| until.saturating_duration_since(Instant::now());
+    thread::sleep(left(from));
+    let mut meter = Meter::start(watched);
+    while left(to) > SAMPLE {
+        thread::sleep(SAMPLE);
+        meter.sample();
+    }
+    thread::sleep(left(to));
+    meter.finish()
+}
+
+/// Memory that a process alone has now (`VmRSS`), in KiB.
+pub(crate) fn resident_kib(pid: u32) -> Option<u64> {
+    kib(pid, "status", "VmRSS")
 }
 
 #[cfg(test)]

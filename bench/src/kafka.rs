@@ -1,5 +1,6 @@
 //! The only file here that names rdkafka: filling a topic, and how fast that alone is.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -7,14 +8,15 @@ use anyhow::{Context, Result, bail, ensure};
 use leads_shared::Timestamp;
 use leads_shared::headers::Headers;
 use leads_shared::topic::DEFAULT_PARTITIONS;
-use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -22,6 +24,7 @@ use crate::load::rate;
 use crate::{cpu, sample};
 
 const FLUSH: Duration = Duration::from_mins(1);
+const READ: Duration = Duration::from_secs(30);
 
 /// librdkafka alone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -173,22 +176,55 @@ pub(crate) async fn produce_alone(brokers: &str, records: u64) -> Result<Produce
     run
 }
 
+/// The ends of a topic's partitions.
+fn ends_of<C: ClientContext>(client: &Client<C>, topic: &str) -> Result<Vec<(i32, i64)>> {
+    const CALL: Duration = Duration::from_secs(10);
+    let metadata = client.fetch_metadata(Some(topic), CALL).context("metadata")?;
+    let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+    let end = |partition: i32| {
+        let marks = client.fetch_watermarks(topic, partition, CALL);
+        Ok((partition, marks.context("watermarks")?.1))
+    };
+    partitions.map(|partition| end(partition.id())).collect()
+}
+
 /// How many records a topic ever got.
 pub(crate) fn records_in(brokers: &str, topic: &str) -> Result<u64> {
-    const CALL: Duration = Duration::from_secs(10);
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers);
     let producer: BaseProducer = config.create().context("a client")?;
-    let client = producer.client();
-    let metadata = client.fetch_metadata(Some(topic), CALL).context("metadata")?;
-    let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
-    let mut records = 0;
-    for partition in partitions {
-        let (_, end) =
-            client.fetch_watermarks(topic, partition.id(), CALL).context("watermarks")?;
-        records += u64::try_from(end)?;
-    }
-    Ok(records)
+    let ends = ends_of(producer.client(), topic)?;
+    Ok(ends.into_iter().map(|(_, end)| u64::try_from(end)).sum::<Result<u64, _>>()?)
+}
+
+/// The keys of all that a topic holds now, which are the ids of leads.
+pub(crate) async fn keys_of(brokers: &str, topic: &str) -> Result<HashSet<Uuid>> {
+    let mut config = ClientConfig::new();
+    // The group is never joined.
+    config.set("bootstrap.servers", brokers).set("group.id", "leads-bench");
+    config.set("enable.auto.commit", "false").set("enable.partition.eof", "false");
+    let topic = topic.to_owned();
+    let reading = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = config.create().context("a consumer")?;
+        let ends = ends_of(consumer.client(), &topic)?;
+        let mut parts = TopicPartitionList::new();
+        for (partition, _) in &ends {
+            parts.add_partition_offset(&topic, *partition, Offset::Beginning)?;
+        }
+        consumer.assign(&parts).context("assign")?;
+        let mut left: HashMap<i32, i64> = ends.into_iter().filter(|(_, end)| *end > 0).collect();
+        let mut keys = HashSet::new();
+        while !left.is_empty() {
+            let message = consumer.poll(READ).context("no record comes, and there are more")??;
+            let key = message.key().context("a record without a key")?;
+            keys.insert(Uuid::try_parse_ascii(key).context("a key that is no id")?);
+            if left.get(&message.partition()).is_some_and(|end| message.offset() + 1 >= *end) {
+                left.remove(&message.partition());
+            }
+        }
+        Ok(keys)
+    });
+    reading.await.context("reading the log")?
 }
 
 /// Deletes topics, best effort.

@@ -23,10 +23,11 @@ const SAMPLE: Duration = Duration::from_millis(500);
 /// Where the requests go, and which.
 #[derive(Debug)]
 pub(crate) struct Target {
-    url: Url,
-    requests: Vec<Vec<u8>>,
+    pub(crate) url: Url,
+    /// Written beforehand, sent in turn.
+    pub(crate) requests: Vec<Vec<u8>>,
     /// Leads of a request.
-    leads: u64,
+    pub(crate) leads: u64,
 }
 
 impl Target {

@@ -1,19 +1,29 @@
 //! Measures leads on the machine it runs on, and runs a realistic day through it.
 
 mod bare;
+mod capacity;
+mod commands;
 mod cpu;
 mod day;
 mod drain;
+mod fault;
 mod freshness;
 mod http;
 mod kafka;
 mod lists;
 mod load;
 mod machine;
+mod open;
+mod outage;
+mod overload;
+mod own_time;
+mod plot;
 mod recipe;
 mod report;
 mod sample;
+mod servers;
 mod service;
+mod spread;
 mod sse;
 mod stream;
 
@@ -66,7 +76,13 @@ enum Command {
     },
     /// Measure a URL that takes leads: closed loop over keep-alive connections.
     Http(HttpOptions),
-    /// Write the figures of a run into the page, between its two markers.
+    /// Measure a URL that takes leads: open loop at a given rate, times from when a request was due.
+    Open(commands::OpenOptions),
+    /// Look for the rate that the service carries, and offer it half, all, twice and four times that.
+    Overload(commands::OverloadOptions),
+    /// Take the broker away under load and give it back.
+    Outage(commands::OutageOptions),
+    /// Write the figures of a run into the page, between its two markers, and the plots beside it.
     Render {
         /// What `run` wrote.
         #[arg(long, default_value = "bench/results/latest.json")]
@@ -116,6 +132,11 @@ fn main() -> ExitCode {
             block_on(produce(&brokers, records, json)).map(|()| ExitCode::SUCCESS)
         }
         Command::Http(options) => block_on(http_load(options)).map(|()| ExitCode::SUCCESS),
+        Command::Open(options) => block_on(commands::open(options)).map(|()| ExitCode::SUCCESS),
+        Command::Overload(options) => {
+            block_on(commands::overload(options)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Outage(options) => block_on(commands::outage(options)).map(|()| ExitCode::SUCCESS),
         Command::Render { results, page } => {
             report::render(&results, &page).map(|()| ExitCode::SUCCESS)
         }
@@ -134,7 +155,7 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 async fn produce(brokers: &str, records: u64, json: bool) -> Result<()> {
     let run = kafka::produce_alone(brokers, records).await?;
-    print_as(json, &run, |run| report::produce_table(std::slice::from_ref(run)))
+    report::print_as(json, &run, |run| report::produce_table(std::slice::from_ref(run)))
 }
 
 async fn http_load(options: HttpOptions) -> Result<()> {
@@ -147,18 +168,5 @@ async fn http_load(options: HttpOptions) -> Result<()> {
         answers: requests,
     };
     let run = load::closed_loop("POST", target, &plan, &pid).await?;
-    print_as(json, &run, |run| report::http_table(std::slice::from_ref(run)))
-}
-
-fn print_as<T: serde::Serialize>(
-    json: bool,
-    value: &T,
-    table: impl FnOnce(&T) -> String,
-) -> Result<()> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(value)?);
-    } else {
-        print!("{}", table(value));
-    }
-    Ok(())
+    report::print_as(json, &run, |run| report::http_table(std::slice::from_ref(run)))
 }

@@ -1,20 +1,29 @@
 //! Everything in one run, so that each figure stands beside its limit of the same day.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use uuid::Uuid;
 
+use crate::commands::{nothing_lost, warn};
 use crate::cpu::Watched;
+use crate::fault::Fault;
 use crate::load::{HttpRun, Plan, Target, closed_loop};
-use crate::report::Results;
+use crate::open::requests::{Recipe as Requested, Requests};
+use crate::open::schedule::Arrivals;
+use crate::open::{self, OpenRun, open_loop};
+use crate::outage::{self, Outage};
+use crate::overload::{self, Overload};
+use crate::report::{self, Results};
+use crate::servers::Servers;
 use crate::service::{Service, System, binary, connect, free_address};
-use crate::{drain, freshness, kafka, lists, machine, report};
+use crate::{drain, freshness, kafka, lists, machine};
 
+/// As the runs of single POSTs are named.
+const POST: &str = "POST";
 const CONNECTIONS: [usize; 3] = [8, 64, 512];
 /// Leads of a batch, and connections that send them.
 const BATCH: u64 = 500;
@@ -22,29 +31,35 @@ const BATCH_CONNECTIONS: usize = 4;
 /// Leads a second at which the freshness is measured.
 const FRESHNESS_RATE: u64 = 1_000;
 
+/// Requests a second of the open loop, its batches of 500 aside.
+const OPEN_RATE: f64 = 2_000.0;
+const OPEN_BATCHES: f64 = 200.0;
+const OPEN_CONNECTIONS: usize = 4_096;
+/// POSTs a second during the outage.
+const OUTAGE_RATE: f64 = 1_000.0;
+
 /// Options of `leads-bench run`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Bootstrap servers.
-    #[arg(long, env = "KAFKA_BROKERS")]
-    brokers: String,
-    /// The PostgreSQL server; databases are made there.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: String,
-    /// Folder of the `dev/stack` instance, whose `kafka.pid` and `postgres.pid` name the servers to
-    /// watch.
-    #[arg(long)]
-    stack: Option<PathBuf>,
+    #[command(flatten)]
+    servers: Servers,
     /// Seconds of each measurement of HTTP.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Events to drain, and records to produce.
     #[arg(long, default_value_t = 1_000_000)]
     events: u64,
+    /// How long the broker is away in the outage, which needs `--stack`.
+    #[arg(long, default_value = "1m", value_parser = humantime::parse_duration)]
+    outage: Duration,
+    /// Everything in a fraction of the time: to see that it works, not to quote.
+    #[arg(long, conflicts_with_all = ["seconds", "events", "outage"])]
+    quick: bool,
     /// Where to write the figures.
     #[arg(long, default_value = "bench/results/latest.json")]
     results: PathBuf,
-    /// The page to write them into, between its two markers.
+    /// The page to write them into, between its two markers; the plots go beside it, into the folder
+    /// of its name.
     #[arg(long)]
     page: Option<PathBuf>,
 }
@@ -57,17 +72,18 @@ struct Recipe {
 
 /// Runs the recipe; has to be called within a `LocalSet`.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let results = Recipe::new(options).measure().await?;
-    print!("{}", report::page_part(&results.0));
-    results.1.write(&results.0)
+    let recipe = Recipe::new(options);
+    let results = recipe.measure().await?;
+    print!("{}", report::page_part(&results, None));
+    recipe.write(&results)?;
+    results.outage.as_ref().map_or(Ok(()), nothing_lost)
 }
 
 /// Measures the projection, and prints it.
 pub(crate) async fn project(options: Options) -> Result<()> {
     let recipe = Recipe::new(options);
-    let Options { brokers, database_url, .. } = &recipe.options;
     say("the whole system, and freshness");
-    let system = System::create(brokers, database_url).await?;
+    let system = recipe.options.servers.system().await?;
     let key = system.create_key(Uuid::now_v7()).await?;
     let (_, freshness) = recipe.whole(&system, &key).await?;
     system.remove().await;
@@ -87,20 +103,20 @@ struct Projection {
 }
 
 impl Recipe {
-    fn new(options: Options) -> Self {
-        let server = |name: &str| {
-            let path = options.stack.as_ref()?.join(format!("{name}.pid"));
-            let pid = fs::read_to_string(path).ok()?.trim().parse().ok()?;
-            Some(Watched { name: name.to_owned(), pid })
-        };
-        let (kafka, postgres) = (server("kafka"), server("postgres"));
+    fn new(mut options: Options) -> Self {
+        if options.quick {
+            options.seconds = 2;
+            options.events = 50_000;
+            options.outage = Duration::from_secs(12);
+        }
+        let (kafka, postgres) = (options.servers.kafka(), options.servers.postgres());
         Self { options, kafka, postgres }
     }
 
     async fn projection(&self) -> Result<Projection> {
-        let Options { brokers, database_url, events, .. } = &self.options;
+        let Options { servers, events, .. } = &self.options;
         say("drain");
-        let system = System::create(brokers, database_url).await?;
+        let system = servers.system().await?;
         let servers: Vec<_> = self.kafka.iter().chain(&self.postgres).cloned().collect();
         let drain = drain::drain(&system, *events, &servers).await?;
         tell(&drain)?;
@@ -115,23 +131,27 @@ impl Recipe {
         Ok(Projection { drain, lists, copy, rebuild })
     }
 
-    async fn measure(self) -> Result<(Results, Self)> {
-        let Options { brokers, database_url, events, .. } = &self.options;
-        let system = System::create(brokers, database_url).await?;
+    async fn measure(&self) -> Result<Results> {
+        let Options { servers, events, .. } = &self.options;
+        let system = servers.system().await?;
         let key = system.create_key(Uuid::now_v7()).await?;
-        let version = connect(database_url).await?.query_one("SHOW server_version", &[]).await?;
+        let client = connect(&servers.database_url).await?;
+        let version = client.query_one("SHOW server_version", &[]).await?;
 
         say("bare actix-web");
         let bare = self.bare().await?;
         say("librdkafka alone");
-        let produce = kafka::produce_alone(brokers, *events).await?;
+        let produce = kafka::produce_alone(&servers.brokers, *events).await?;
         say("POST");
         let post = self.post(&system, &key).await?;
         say("the whole system, and freshness");
         let (whole, freshness) = self.whole(&system, &key).await?;
         system.remove().await;
+        let open = self.open().await?;
+        let overload = self.overload(&post).await?;
+        let outage = self.outage().await?;
         let Projection { drain, lists, copy, rebuild } = self.projection().await?;
-        let results = Results {
+        Ok(Results {
             date: machine::now(),
             machine: machine::machine(),
             versions: machine::versions(version.get(0)),
@@ -144,8 +164,10 @@ impl Recipe {
             lists,
             copy,
             rebuild,
-        };
-        Ok((results, self))
+            open,
+            overload: Some(overload),
+            outage,
+        })
     }
 
     fn plan(&self, connections: usize) -> Plan {
@@ -177,7 +199,7 @@ impl Recipe {
             let mut watched = vec![api.watched()];
             watched.extend(self.kafka.clone());
             let target = Target::leads(&api.url(), Some(key))?;
-            runs.push(closed_loop("POST", target, &self.plan(connections), &watched).await?);
+            runs.push(closed_loop(POST, target, &self.plan(connections), &watched).await?);
             api.stop().await?;
         }
         let api = system.start_api().await?;
@@ -208,15 +230,94 @@ impl Recipe {
         Ok((whole, freshness))
     }
 
-    fn write(&self, results: &Results) -> Result<()> {
-        let path: &Path = &self.options.results;
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+    /// At a rate that the service carries easily.
+    async fn open(&self) -> Result<Vec<OpenRun>> {
+        let system = self.options.servers.system().await?;
+        let key = system.create_key(Uuid::now_v7()).await?;
+        let mut runs = Vec::new();
+        for (recipe, per_second, arrivals) in [
+            (Requested::Mixed, OPEN_RATE, Arrivals::Poisson),
+            (Requested::Single, OPEN_RATE, Arrivals::Constant),
+            (Requested::Single, OPEN_RATE, Arrivals::Poisson),
+            (Requested::Batch, OPEN_BATCHES, Arrivals::Constant),
+        ] {
+            say(&format!("open loop: {}", recipe.name()));
+            let api = system.start_api().await?;
+            let mut watched = vec![api.watched()];
+            let mut consumer = None;
+            if recipe == Requested::Mixed {
+                let mut started = system.spawn_consumer()?;
+                started.wait_answer("/readyz", 200).await?;
+                watched.push(started.watched());
+                consumer = Some(started);
+            }
+            watched.extend(self.kafka.clone());
+            let measure = Duration::from_secs(self.options.seconds);
+            let plan = open::Plan {
+                per_second,
+                arrivals,
+                seed: 1,
+                warm_up: measure.mul_f64(0.3),
+                measure,
+                max_connections: OPEN_CONNECTIONS,
+            };
+            let requests = Requests::new(recipe, &api.url(), &key)?;
+            let run = open_loop(requests, &plan, &watched, Some(&api.probe()?)).await?;
+            if let Some(warning) = run.warning() {
+                say(&warning);
+            }
+            runs.push(run);
+            api.stop().await?;
+            if let Some(consumer) = consumer {
+                consumer.stop().await?;
+            }
         }
-        let text = serde_json::to_string_pretty(results)? + "\n";
-        fs::write(path, text).with_context(|| path.display().to_string())?;
+        system.remove().await;
+        Ok(runs)
+    }
+
+    /// The search begins where the closed loop got at best.
+    async fn overload(&self, post: &[HttpRun]) -> Result<Overload> {
+        say("overload");
+        let system = self.options.servers.system().await?;
+        let key = system.create_key(Uuid::now_v7()).await?;
+        let single = post.iter().filter(|run| run.name == POST).map(|run| run.per_second);
+        let guess = single.fold(1_000.0, f64::max);
+        let seconds = Duration::from_secs(self.options.seconds).as_secs_f64();
+        let recipe = Requested::Single;
+        let servers = self.kafka.as_slice();
+        let found = overload::measure(&system, &key, recipe, guess, seconds, servers).await?;
+        system.remove().await;
+        warn(&found);
+        Ok(found)
+    }
+
+    async fn outage(&self) -> Result<Option<Outage>> {
+        if self.options.servers.stack.is_none() {
+            say("no outage: without --stack there is no broker that may be taken away");
+            return Ok(None);
+        }
+        say("outage");
+        let system = self.options.servers.system().await?;
+        let key = system.create_key(Uuid::now_v7()).await?;
+        let around = Duration::from_secs(self.options.seconds * 3 / 2);
+        let plan = outage::Plan {
+            per_second: OUTAGE_RATE,
+            before: around,
+            outage: self.options.outage,
+            after: around.max(Duration::from_secs(10)),
+            fault: Fault::Pause,
+        };
+        let stack = self.options.servers.stack()?;
+        let found = outage::measure(&system, &key, &stack, &plan).await?;
+        system.remove().await;
+        Ok(Some(found))
+    }
+
+    fn write(&self, results: &Results) -> Result<()> {
+        report::write(&self.options.results, results)?;
         match &self.options.page {
-            Some(page) => report::render(path, page),
+            Some(page) => report::render(&self.options.results, page),
             None => Ok(()),
         }
     }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::cpu::Watched;
 use crate::http::{Connection, Url};
 use crate::kafka;
+use crate::own_time::Probe;
 
 const READY: Duration = Duration::from_mins(1);
 /// Bytes of a service's output that are shown when it fails.
@@ -153,6 +154,7 @@ impl System {
         command.arg(verb).envs(self.env.iter().cloned());
         command.env("API_LISTEN", listen.to_string()).env("METRICS_LISTEN", metrics.to_string());
         let mut service = Service::spawn(name, command, listen)?;
+        service.metrics = Some(metrics);
         service.wait_answer("/readyz", 200).await?;
         Ok(service)
     }
@@ -186,6 +188,8 @@ pub(crate) struct Service {
     child: Child,
     tail: Arc<Mutex<VecDeque<u8>>>,
     pub(crate) address: SocketAddr,
+    /// Where its figures are, if it has any.
+    metrics: Option<SocketAddr>,
 }
 
 impl Service {
@@ -209,7 +213,7 @@ impl Service {
                 kept.drain(..surplus);
             }
         });
-        Ok(Self { name: name.to_owned(), child, tail, address })
+        Ok(Self { name: name.to_owned(), child, tail, address, metrics: None })
     }
 
     pub(crate) fn watched(&self) -> Watched {
@@ -218,6 +222,12 @@ impl Service {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}/api/v1/leads", self.address)
+    }
+
+    /// What asks it for its own time.
+    pub(crate) fn probe(&self) -> Result<Probe> {
+        let metrics = self.metrics.with_context(|| format!("{} has no metrics", self.name))?;
+        Probe::new(&format!("http://{metrics}/metrics"))
     }
 
     /// Fails when it has ended.

@@ -12,6 +12,7 @@ use crate::config::Database;
 use crate::connection::Connection;
 use crate::source::client::Kafka;
 use crate::source::producer::{Outgoing, Producer};
+use crate::status::read_model::{self, DeadLetters};
 use crate::telemetry;
 
 /// How many are exported at a time; each can be half a megabyte.
@@ -75,6 +76,7 @@ async fn export_and_prune(
             )
             .await?;
         export(&client, kafka, topic).await?;
+        report(&client, topic).await?;
         prune(&client).await
     };
     let result = result.await;
@@ -146,6 +148,31 @@ async fn export_some(
         Some(error) => Err(ExportError::Kafka(error)),
         None => Ok(!rows.is_empty()),
     }
+}
+
+/// Sets the gauges of what the tables know: dead letters that wait, and a rebuild under way.
+async fn report(client: &Client, topic: &str) -> Result<(), ExportError> {
+    let DeadLetters { waiting, .. } = read_model::dead_letters(client, topic).await?;
+    let oldest = waiting.iter().map(|waiting| waiting.oldest).min();
+    let age = oldest.and_then(|oldest| (Utc::now() - oldest).to_std().ok());
+    let counts: Vec<_> = waiting.into_iter().map(|it| (it.reason, it.count)).collect();
+    telemetry::set_dead_letters_waiting(&counts, age);
+
+    let generations = read_model::generations(client).await?;
+    let offsets = read_model::offsets(client, topic).await?;
+    let way = |state: &str| {
+        let number = generations.iter().find(|it| it.state == state)?.number;
+        let of_it = offsets.iter().filter(|offset| offset.generation == number);
+        Some(of_it.map(|offset| offset.next).sum::<i64>())
+    };
+    telemetry::set_rebuild(way("building").zip(way("live")).map(|(built, live)| part(built, live)));
+    Ok(())
+}
+
+/// Offsets are far below 2^53.
+#[allow(clippy::cast_precision_loss)]
+fn part(built: i64, live: i64) -> f64 {
+    if live > 0 { (built as f64 / live as f64).min(1.0) } else { 1.0 }
 }
 
 /// The record as it was, with why and where it was set aside.

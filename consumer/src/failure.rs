@@ -47,6 +47,19 @@ pub enum Failure {
     Halt(Halt),
 }
 
+impl Failure {
+    /// The kind, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::Again => "again",
+            Self::Retry { cause, .. } => cause,
+            Self::Data { .. } => "data",
+            Self::Halt(_) => "halt",
+        }
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -68,6 +81,10 @@ impl From<Error> for Failure {
 pub const TIMEOUT: &str = "timeout";
 /// The cause of a retry: a lead to be inserted is there already.
 pub const LEAD_IS_THERE: &str = "lead_is_there";
+
+/// Every cause of a retry.
+pub const CAUSES: [&str; 8] =
+    ["connection", "conflict", "resources", TIMEOUT, "shutdown", "system", "lock", LEAD_IS_THERE];
 
 /// Decides about an error of tokio-postgres.
 pub fn classify(error: &Error) -> Failure {

@@ -26,4 +26,5 @@ pub mod status;
 pub mod store;
 pub mod telemetry;
 pub mod topics;
+pub mod traced;
 pub mod worker;

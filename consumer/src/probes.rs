@@ -9,6 +9,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::health::Health;
+use crate::telemetry;
 
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -60,6 +61,7 @@ async fn readyz(health: web::Data<Health>) -> HttpResponse {
     }
 }
 
-async fn render(metrics: web::Data<PrometheusHandle>) -> HttpResponse {
+async fn render(health: web::Data<Health>, metrics: web::Data<PrometheusHandle>) -> HttpResponse {
+    telemetry::set_standing(health.readiness());
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(metrics.render())
 }

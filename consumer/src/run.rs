@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leads_shared::topic;
+use leads_traces::Traces;
 use tokio::sync::{Notify, watch};
 
 use crate::breaker::Breaker;
@@ -35,6 +36,8 @@ pub enum RunError {
 /// # Errors
 /// See [`RunError`].
 pub async fn run(config: RunConfig, stop: watch::Receiver<bool>) -> Result<(), RunError> {
+    let traces =
+        Traces::from_env("leads-consumer", env!("CARGO_PKG_VERSION")).map_err(RunError::Config)?;
     let admin = Admin::new(&config.kafka).map_err(|error| RunError::Config(error.to_string()))?;
     let listener = TcpListener::bind(config.metrics_listen).map_err(|error| {
         RunError::Config(format!(
@@ -48,8 +51,9 @@ pub async fn run(config: RunConfig, stop: watch::Receiver<bool>) -> Result<(), R
     let (address, server) = probes::serve(listener, Arc::clone(&health), collected)
         .map_err(|error| RunError::Config(format!("METRICS_LISTEN: {error}")))?;
     tracing::info!(metrics = %address, "listening");
-    let result = project(&config, admin, &health, stop).await;
+    let result = project(&config, admin, &health, &traces, stop).await;
     server.stop(false).await;
+    let _ = tokio::task::spawn_blocking(move || traces.close()).await;
     result
 }
 
@@ -57,6 +61,7 @@ async fn project(
     config: &RunConfig,
     admin: Admin,
     health: &Health,
+    traces: &Traces,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let partitions = tokio::select! {
@@ -64,6 +69,7 @@ async fn project(
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     let Database { config: database, tls } = &config.database;
+    telemetry::set_dead_letter_limit(config.dlq_max);
     let breaker = Arc::new(Breaker::new(config.dlq_max, config.dlq_window));
     let store = || Store::new(database, tls, &config.topic, Target::Live).with_breaker(&breaker);
     let stores = (0..config.lanes).map(|_| store()).collect();
@@ -75,6 +81,8 @@ async fn project(
         progress: &progress,
         limits: config.limits,
         partition_count: partitions,
+        topic: &config.topic,
+        traces,
     };
     let membership = Membership::Group(config.group.clone());
     let (ended, end) = watch::channel(false);

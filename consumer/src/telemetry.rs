@@ -1,15 +1,19 @@
 //! Logs and metrics.
 
 use std::io::IsTerminal;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
 use tracing_subscriber::EnvFilter;
 
-use crate::projection::Tally;
+use crate::failure::CAUSES;
+use crate::health::Readiness;
+use crate::projection::{Reason, Tally};
 use crate::store::Applied;
 
 const EVENTS: &str = "leads_projection_events_total";
@@ -20,6 +24,14 @@ const BATCH_RECORDS: &str = "leads_projection_batch_records";
 const BATCH_BYTES: &str = "leads_projection_batch_bytes";
 const BATCH_SECONDS: &str = "leads_projection_batch_seconds";
 const VISIBLE_SECONDS: &str = "leads_projection_visible_seconds";
+const WAITING: &str = "leads_dead_letters_waiting";
+const OLDEST_SECONDS: &str = "leads_dead_letters_oldest_seconds";
+const LIMIT: &str = "leads_dead_letters_limit";
+const REBUILDING: &str = "leads_rebuild_running";
+const REBUILD_PROGRESS: &str = "leads_rebuild_progress";
+const READY: &str = "leads_ready";
+const DEPENDENCY_UP: &str = "leads_dependency_up";
+static PROCESS: LazyLock<Collector> = LazyLock::new(|| Collector::new("leads_"));
 /// Dead letters that the dead letter topic has not acknowledged yet.
 pub const DEAD_LETTERS_PENDING: &str = "leads_dead_letters_pending_export";
 /// Tries that failed for a cause that passes.
@@ -80,12 +92,29 @@ fn describe() {
     describe_counter!(EVENTS, "Records projected, by what came of them");
     describe_counter!(DEAD_LETTERS, "Records set aside, by reason");
     describe_gauge!(DEAD_LETTERS_PENDING, "Dead letters not yet in the dead letter topic");
+    describe_gauge!(WAITING, "Dead letters that no redrive has projected yet, by reason");
+    describe_gauge!(OLDEST_SECONDS, Unit::Seconds, "Age of the oldest dead letter that waits");
+    describe_gauge!(LIMIT, "DLQ_MAX: more dead letters within DLQ_WINDOW halt it; 0 is no limit");
+    describe_gauge!(REBUILDING, "1 while another generation is being built");
+    describe_gauge!(REBUILD_PROGRESS, "How much of the live generation's way it has gone, 0 to 1");
+    describe_gauge!(READY, "Whether it projects: 1 or 0, as /readyz says");
+    describe_gauge!(DEPENDENCY_UP, "1 for each dependency that answers, 0 for one that doesn't");
+    describe_gauge!("leads_build_info", "1; the label tells the version");
+    PROCESS.describe();
     describe_counter!(RETRIES, "Tries that failed for a cause that passes, by cause");
     describe_counter!(REBALANCES, "Assignments and revocations of partitions");
     describe_counter!(FENCED, "Batches refused because the offsets had been moved by someone else");
     for outcome in Tally::default().outcomes() {
         counter!(EVENTS, "outcome" => outcome.0).increment(0);
     }
+    for reason in Reason::ALL {
+        counter!(DEAD_LETTERS, "reason" => reason.name()).increment(0);
+    }
+    for cause in CAUSES {
+        counter!(RETRIES, "cause" => cause).increment(0);
+    }
+    gauge!("leads_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    set_rebuild(None);
     counter!(REBALANCES).increment(0);
     counter!(FENCED).increment(0);
     gauge!(DEAD_LETTERS_PENDING).set(0.0);
@@ -153,4 +182,35 @@ pub fn set_lag(partition: i32, records: i64, millis: i64) {
 #[allow(clippy::cast_precision_loss)]
 pub fn set_dead_letters_pending(count: i64) {
     gauge!(DEAD_LETTERS_PENDING).set(count as f64);
+}
+
+/// Sets the gauges of what is true at the moment of asking.
+pub fn set_standing(readiness: Readiness) {
+    let Readiness { status, kafka, postgres, projection: _ } = readiness;
+    let one_if = |yes: bool| f64::from(u8::from(yes));
+    gauge!(READY).set(one_if(status == "ok"));
+    gauge!(DEPENDENCY_UP, "dependency" => "kafka").set(one_if(kafka == "up"));
+    gauge!(DEPENDENCY_UP, "dependency" => "postgres").set(one_if(postgres == "up"));
+    PROCESS.collect();
+}
+
+/// Sets how many dead letters a window of the circuit breaker may have; 0 is no limit.
+pub fn set_dead_letter_limit(max: u32) {
+    gauge!(LIMIT).set(max);
+}
+
+/// Sets what waits in the dead letters: how many by the reason's name, and the age of the oldest.
+#[allow(clippy::cast_precision_loss)]
+pub fn set_dead_letters_waiting(counts: &[(String, i64)], oldest: Option<Duration>) {
+    for reason in Reason::ALL.map(Reason::name) {
+        let found = counts.iter().find(|(name, _)| name == reason);
+        gauge!(WAITING, "reason" => reason).set(found.map_or(0, |(_, count)| *count) as f64);
+    }
+    gauge!(OLDEST_SECONDS).set(oldest.unwrap_or_default());
+}
+
+/// Sets how far another generation has got, from 0 to 1; `None`: there is none.
+pub fn set_rebuild(progress: Option<f64>) {
+    gauge!(REBUILDING).set(f64::from(u8::from(progress.is_some())));
+    gauge!(REBUILD_PROGRESS).set(progress.unwrap_or(0.0));
 }

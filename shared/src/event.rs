@@ -6,7 +6,9 @@
 //! ```
 //!
 //! Readers ignore fields they don't know. A change of an event that old readers could not take gets
-//! a new `schema_version`, and an arm in `upcast` that turns the old body into today's.
+//! a new `schema_version`, and a reader in `upcast` that turns the old body into today's.
+
+mod upcast;
 
 use std::io::Write;
 use std::ops::Range;
@@ -270,40 +272,4 @@ pub fn event_id_of(value: Option<&[u8]>) -> Option<Uuid> {
         event_id: Uuid,
     }
     serde_json::from_slice::<OnlyId>(value?).ok().map(|only| only.event_id)
-}
-
-/// Turns the bodies of older schema versions into today's. A new version is an arm here, a fixture
-/// beside the old ones, and nothing else.
-mod upcast {
-    use super::{Changes, DecodeError, Envelope, EventType, Lead, RawValue};
-
-    pub(super) fn lead_created<'a>(envelope: &Envelope<'a>) -> Result<Lead<'a>, DecodeError> {
-        match envelope.schema_version {
-            1 => body(envelope.lead, "lead is missing"),
-            version => Err(unknown(EventType::LeadCreated, version)),
-        }
-    }
-
-    pub(super) fn lead_updated<'a>(envelope: &Envelope<'a>) -> Result<Changes<'a>, DecodeError> {
-        match envelope.schema_version {
-            1 => body(envelope.changes, "changes are missing"),
-            version => Err(unknown(EventType::LeadUpdated, version)),
-        }
-    }
-
-    fn body<'a, T: serde::Deserialize<'a>>(
-        raw: Option<&'a RawValue>,
-        missing: &'static str,
-    ) -> Result<T, DecodeError> {
-        let raw = raw.ok_or(DecodeError::Inconsistent(missing))?;
-        Ok(serde_json::from_str(raw.get())?)
-    }
-
-    fn unknown(event_type: EventType, version: u32) -> DecodeError {
-        DecodeError::UnknownVersion {
-            event_type: event_type.name(),
-            version,
-            newest: event_type.schema_version(),
-        }
-    }
 }

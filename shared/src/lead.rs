@@ -17,6 +17,7 @@ pub const TEXT_MAX_CHARS: usize = 255;
 /// answers, in the read model. Absent optionals are `null`, never omitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Lead<'a> {
     /// Unique within its workspace: a `UUIDv7`, or a `UUIDv5` of workspace and idempotency key.
     pub id: Uuid,
@@ -25,11 +26,11 @@ pub struct Lead<'a> {
     pub visitor_id: Option<Uuid>,
     /// The workspace that owns the lead.
     pub workspace_id: Uuid,
-    /// Campaign or referral code, 1 to [`TEXT_MAX_CHARS`] characters.
+    /// Campaign or referral code, 1 to 255 characters.
     #[serde(borrow)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 255, required))]
     pub code: Option<Text<'a>>,
-    /// Where the lead came from, 1 to [`TEXT_MAX_CHARS`] characters.
+    /// Where the lead came from, 1 to 255 characters.
     #[serde(borrow)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 255, required))]
     pub source: Option<Text<'a>>,
@@ -142,6 +143,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
 /// The changes of an update: absent fields stay, `null` clears, a value replaces.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Changes<'a> {
     /// See [`Lead::visitor_id`].
     #[serde(skip_serializing_if = "Change::is_keep")]

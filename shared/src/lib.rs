@@ -3,11 +3,14 @@
 //! Nothing here does I/O: the crate turns values into bytes and back, says how topics have to be
 //! configured, and which partition a key belongs to. It can be tested and fuzzed alone.
 
+pub mod documents;
 pub mod event;
 pub mod headers;
 pub mod kafka_settings;
 pub mod lead;
 pub mod partition;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod timestamp;
 pub mod topic;
 

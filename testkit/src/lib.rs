@@ -33,6 +33,7 @@
 )]
 
 mod api;
+mod balancer;
 mod children;
 mod consumer;
 mod database;
@@ -40,6 +41,8 @@ mod disk;
 mod http;
 mod keys;
 mod log;
+mod mock;
+mod otlp;
 mod process;
 mod proxy;
 mod raw_http;
@@ -50,19 +53,23 @@ mod tls;
 mod wait;
 
 pub use api::Api;
+pub use balancer::Balancer;
 pub use consumer::Consumer;
 pub use disk::Disk;
 pub use http::Response;
 pub use keys::{Key, KeySpec};
 pub use log::{Position, Producer, Record};
+pub use mock::Mock;
+pub use otlp::{OtlpReceiver, ReceivedSpan};
 pub use process::{LogLine, Process};
 pub use proxy::{AtCommit, Proxy};
 pub use raw_http::RawConnection;
 pub use sse::{EventStream, StreamEvent};
 pub use stack::{Server, Stack};
 pub use system::{Builder, Spare, System};
-pub use tls::{Authority, Identity, Impostor, Pretend, Seen};
+pub use tls::{Authority, Folder, Identity, Impostor, Pretend, Seen};
 pub use wait::{DEADLINE, Outcome, eventually};
 
 // So that a test needs no dependency of its own to speak with what the kit hands out.
+pub use rdkafka::types::{RDKafkaApiKey as KafkaCall, RDKafkaRespErr as KafkaCode};
 pub use {reqwest, reqwest::Method, tokio_postgres};

@@ -92,14 +92,14 @@ impl Log {
         Self { servers: servers.clone(), producer }
     }
 
-    async fn send(&self, record: FutureRecord<'_, [u8], [u8]>) -> Position {
+    pub(crate) async fn send(&self, record: FutureRecord<'_, [u8], [u8]>) -> Position {
         let delivery = self.producer.send(record, DEADLINE).await;
         let delivery = delivery.unwrap_or_else(|(error, _)| panic!("produce: {error}"));
         Position { partition: delivery.partition, offset: delivery.offset }
     }
 
     /// How many partitions the topic has by the broker's word; 0: there is no such topic.
-    fn partitions(&self, topic: &str) -> usize {
+    pub(crate) fn partitions(&self, topic: &str) -> usize {
         let metadata = self.producer.client().fetch_metadata(Some(topic), CALL);
         let metadata = metadata.unwrap_or_else(|error| panic!("metadata of {topic}: {error}"));
         metadata.topics().first().map_or(0, |topic| topic.partitions().len())
@@ -111,7 +111,7 @@ impl Log {
 }
 
 /// Reads all of a topic up to its present end, in the order of each partition.
-fn read_all(servers: &Servers, topic: &str, partitions: usize) -> Vec<Record> {
+pub(crate) fn read_all(servers: &Servers, topic: &str, partitions: usize) -> Vec<Record> {
     let mut config = settings(servers);
     config.set("group.id", "leads-testkit").set("enable.partition.eof", "true");
     config.set("enable.auto.commit", "false").set("fetch.wait.max.ms", "10");

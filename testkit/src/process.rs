@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -94,7 +94,12 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 
 /// A command for one of the binaries with no more of the environment than `env`.
 pub(crate) fn command(name: &str, args: &[&str], env: &[(String, String)]) -> Command {
-    let mut command = Command::new(binary(name));
+    command_of(&binary(name), args, env)
+}
+
+/// The same for any other program.
+pub(crate) fn command_of(program: &Path, args: &[&str], env: &[(String, String)]) -> Command {
+    let mut command = Command::new(program);
     let inherited = INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     command.args(args).env_clear().envs(inherited).env("RUST_BACKTRACE", "1");
     command.envs(env.iter().map(|(name, value)| (name, value)));
@@ -103,7 +108,11 @@ pub(crate) fn command(name: &str, args: &[&str], env: &[(String, String)]) -> Co
 
 impl Process {
     pub(crate) fn spawn(name: &str, args: &[&str], env: &[(String, String)]) -> Self {
-        let mut child = command(name, args, env)
+        Self::start(name, command(name, args, env))
+    }
+
+    pub(crate) fn start(name: &str, mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -122,6 +131,14 @@ impl Process {
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The most memory that it ever held, in bytes; `None` where the system doesn't tell.
+    pub fn peak_memory(&self) -> Option<usize> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kibibytes: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes * 1024)
     }
 
     /// What it wrote to stdout and stderr so far.

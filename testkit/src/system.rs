@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::database::{self, Database};
 use crate::log::Log;
-use crate::process::command;
+use crate::process::{command, command_of};
 use crate::stack::Servers;
 use crate::{Api, Consumer, Process, Stack};
 
@@ -185,9 +185,18 @@ impl System {
         leads_shared::topic::dead_letters(&self.events)
     }
 
+    /// The access topic's name.
+    pub fn access_topic(&self) -> String {
+        self.variable("LEADS_ACCESS_TOPIC").to_owned()
+    }
+
     /// The consumer group's name.
     pub(crate) fn group(&self) -> &str {
-        let found = self.env.iter().rfind(|(name, _)| name == "CONSUMER_GROUP");
+        self.variable("CONSUMER_GROUP")
+    }
+
+    fn variable(&self, name: &str) -> &str {
+        let found = self.env.iter().rfind(|(found, _)| found == name);
         found.map(|(_, value)| value.as_str()).expect("it is always set")
     }
 
@@ -227,17 +236,25 @@ impl System {
         Process::spawn(binary, args, &self.env_with(env))
     }
 
+    /// The same for a program that is none of the workspace's.
+    pub fn spawn_program(&self, program: &Path, args: &[&str]) -> Process {
+        Process::start(&program.to_string_lossy(), command_of(program, args, &self.env))
+    }
+
     /// Runs a binary to its end, whatever that is.
     ///
     /// # Panics
     /// When it takes longer than two minutes.
     pub async fn run(&self, binary: &str, args: &[&str], env: &[(&str, &str)]) -> Output {
-        let mut command = tokio::process::Command::from(command(binary, args, &self.env_with(env)));
-        let running = command.stdin(std::process::Stdio::null()).kill_on_drop(true).output();
-        let output = tokio::time::timeout(COMMAND, running).await;
-        output
-            .unwrap_or_else(|_| panic!("{binary} {args:?} takes longer than {COMMAND:?}"))
-            .unwrap_or_else(|error| panic!("{binary} does not start: {error}"))
+        to_the_end(command(binary, args, &self.env_with(env)), COMMAND).await
+    }
+
+    /// The same for a program that is none of the workspace's.
+    ///
+    /// # Panics
+    /// After `deadline`.
+    pub async fn run_program(&self, program: &Path, args: &[&str], deadline: Duration) -> Output {
+        to_the_end(command_of(program, args, &self.env), deadline).await
     }
 
     async fn run_to_success(&self, binary: &str, args: &[&str]) {
@@ -291,6 +308,16 @@ impl System {
     pub async fn number(&self, query: &str) -> i64 {
         self.rows(query, &[]).await.first().expect("one row").get(0)
     }
+}
+
+async fn to_the_end(command: std::process::Command, deadline: Duration) -> Output {
+    let what = format!("{} {:?}", command.get_program().display(), command.get_args());
+    let mut command = tokio::process::Command::from(command);
+    let running = command.stdin(std::process::Stdio::null()).kill_on_drop(true).output();
+    tokio::time::timeout(deadline, running)
+        .await
+        .unwrap_or_else(|_| panic!("{what} takes longer than {deadline:?}"))
+        .unwrap_or_else(|error| panic!("{what} does not start: {error}"))
 }
 
 /// A database besides the system's own.

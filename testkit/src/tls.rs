@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use openssl::asn1::Asn1Time;
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::ssl::{SslAcceptor, SslConnector, SslMethod};
 use openssl::x509::extension::{
     AuthorityKeyIdentifier, BasicConstraints, KeyUsage, SubjectAlternativeName,
     SubjectKeyIdentifier,
@@ -31,21 +31,30 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 /// A folder for this user alone, deleted with it.
 #[derive(Debug)]
-pub(crate) struct Folder(PathBuf);
+pub struct Folder(PathBuf);
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Folder {
-    pub(crate) fn new() -> Self {
+    /// A new one, under the system's folder for temporary files.
+    pub fn new() -> Self {
         let path = std::env::temp_dir().join(format!("leads-testkit-{}", unique_name()));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self(path)
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.0
     }
 
-    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    /// Writes a file into it, and says where that is.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
@@ -124,10 +133,47 @@ impl Authority {
         self.file.to_str().expect("a temporary folder has a plain name")
     }
 
+    /// A client that speaks HTTPS, trusts this authority alone, and tells what it was shown
+    /// ([`reqwest::tls::TlsInfo`]).
+    pub fn client(&self) -> reqwest::ClientBuilder {
+        let root = reqwest::Certificate::from_pem(&self.certificate.to_pem().expect(MADE));
+        reqwest::Client::builder()
+            .no_proxy()
+            .timeout(crate::DEADLINE)
+            .tls_certs_only([root.expect(MADE)])
+            .tls_info(true)
+    }
+
+    /// A bare connection over TLS that trusts this authority alone, for what no HTTP client would
+    /// send. `protocols` is what is offered inside, each behind its length; none when empty. It
+    /// blocks; reading gives up after [`crate::DEADLINE`].
+    pub fn connect(&self, host: &str, address: SocketAddr, protocols: &[u8]) -> impl Read + Write {
+        let mut connector = SslConnector::builder(SslMethod::tls()).expect(MADE);
+        if !protocols.is_empty() {
+            connector.set_alpn_protos(protocols).expect("lengths and names");
+        }
+        connector.set_ca_file(&self.file).expect("the file is there");
+        let stream = TcpStream::connect(address).expect("the server takes connections");
+        stream.set_read_timeout(Some(crate::DEADLINE)).expect("a time-out can be set");
+        let stream = connector.build().connect(host, stream);
+        stream.unwrap_or_else(|error| panic!("{address} is not trusted: {error}"))
+    }
+
     /// A server's certificate for these host names and addresses.
     pub fn issue(&self, hosts: &[&str]) -> Identity {
+        self.issue_until(hosts, &Asn1Time::days_from_now(1).expect(MADE))
+    }
+
+    /// One that has expired.
+    pub fn issue_expired(&self, hosts: &[&str]) -> Identity {
+        self.issue_until(hosts, &Asn1Time::from_unix(86_400).expect(MADE))
+    }
+
+    fn issue_until(&self, hosts: &[&str], end: &Asn1TimeRef) -> Identity {
         let key = new_key();
         let mut builder = unsigned(hosts.first().expect("a host"), &key);
+        builder.set_not_before(&Asn1Time::from_unix(0).expect(MADE)).expect(MADE);
+        builder.set_not_after(end).expect(MADE);
         builder.set_issuer_name(self.certificate.subject_name()).expect(MADE);
         let mut names = SubjectAlternativeName::new();
         for host in hosts {
@@ -155,11 +201,26 @@ impl Default for Authority {
 }
 
 impl Identity {
+    /// The certificate as PEM.
+    pub fn certificate_pem(&self) -> Vec<u8> {
+        self.certificate.to_pem().expect(MADE)
+    }
+
+    /// Its private key as PEM.
+    pub fn key_pem(&self) -> Vec<u8> {
+        self.key.private_key_to_pem_pkcs8().expect(MADE)
+    }
+
+    /// The certificate as a server shows it.
+    pub fn certificate_der(&self) -> Vec<u8> {
+        self.certificate.to_der().expect(MADE)
+    }
+
     /// The files that `dev/stack up --tls` takes.
     pub(crate) fn write_to(&self, folder: &Folder) {
         folder.write("ca.pem", &self.authority.to_pem().expect(MADE));
-        folder.write("server.pem", &self.certificate.to_pem().expect(MADE));
-        folder.write("server.key", &self.key.private_key_to_pem_pkcs8().expect(MADE));
+        folder.write("server.pem", &self.certificate_pem());
+        folder.write("server.key", &self.key_pem());
     }
 
     fn acceptor(&self) -> SslAcceptor {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{AccessRecord, Digest, Scope};
 use crate::broker::{ConfigError, Followed, KafkaConfig, follow};
+use crate::in_flight::Share;
 use crate::rate_limit::Window;
 
 /// A key that is neither revoked nor replaced.
@@ -21,6 +22,8 @@ pub struct ActiveKey {
     pub workspace_id: Uuid,
     /// Its requests of the present minute.
     pub window: Window,
+    /// What it has in flight; stays the same when the key is rotated.
+    pub share: Arc<Share>,
     write: bool,
     read: bool,
     /// Unix milliseconds of the last use; 0 when there was none since `take_last_use`.
@@ -28,11 +31,12 @@ pub struct ActiveKey {
 }
 
 impl ActiveKey {
-    fn of(record: &AccessRecord) -> Self {
+    fn of(record: &AccessRecord, share: Arc<Share>) -> Self {
         Self {
             id: record.id,
             workspace_id: record.workspace_id,
             window: Window::new(record.rate_limit),
+            share,
             write: record.scopes.contains(&Scope::LeadsWrite),
             read: record.scopes.contains(&Scope::LeadsRead),
             last_use: AtomicI64::new(0),
@@ -73,6 +77,16 @@ impl Directory {
         self.loaded.load(Ordering::Relaxed)
     }
 
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).by_digest.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The key whose text has this digest.
     pub fn find(&self, digest: &Digest) -> Option<Arc<ActiveKey>> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
@@ -95,10 +109,11 @@ impl Directory {
     /// Takes in the newest state of a key. What was opened by an older text of it no longer is.
     pub fn apply(&self, record: &AccessRecord) {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        keys.forget(record.id);
+        let before = keys.forget(record.id);
         if let (None, Some(digest)) = (record.revoked_at, record.digest()) {
             keys.digests.insert(record.id, digest);
-            keys.by_digest.insert(digest, Arc::new(ActiveKey::of(record)));
+            let share = before.map(|key| Arc::clone(&key.share)).unwrap_or_default();
+            keys.by_digest.insert(digest, Arc::new(ActiveKey::of(record, share)));
         }
         drop(keys);
         self.changes.send_modify(|changes| *changes += 1);
@@ -128,10 +143,8 @@ impl Directory {
 }
 
 impl Keys {
-    fn forget(&mut self, id: Uuid) {
-        if let Some(digest) = self.digests.remove(&id) {
-            self.by_digest.remove(&digest);
-        }
+    fn forget(&mut self, id: Uuid) -> Option<Arc<ActiveKey>> {
+        self.digests.remove(&id).and_then(|digest| self.by_digest.remove(&digest))
     }
 }
 
@@ -190,7 +203,8 @@ mod tests {
 
         directory.apply(&record(&new));
         assert!(directory.find(&old.digest()).is_none());
-        assert!(directory.find(&new.digest()).is_some());
+        let rotated = directory.find(&new.digest()).unwrap();
+        assert!(Arc::ptr_eq(&rotated.share, &key.share), "a new text makes no new share");
 
         let mut revoked = record(&new);
         revoked.revoked_at = Some(revoked.created_at);

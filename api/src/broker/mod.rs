@@ -6,6 +6,7 @@ mod follow;
 mod questions;
 mod reader;
 mod state;
+mod watch;
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -29,6 +30,7 @@ pub use reader::{Attributes, LogReader, LogRecord, LogSource, Read, ReadAhead, U
 
 use config::create;
 use state::{Context, SharedState, log};
+use watch::GIVE_UP_CLIENT;
 
 /// Eight of CloudEvents and `traceparent`.
 const USUAL_HEADERS: usize = 9;
@@ -37,9 +39,6 @@ const USUAL_HEADERS: usize = 9;
 /// this process's threads in a chain. Saves a tenth of the CPU time a lead for half of this in time.
 const REPORT_PAUSE: Duration = Duration::from_micros(200);
 
-/// After this long without a broker, a client is made anew.
-const GIVE_UP_CLIENT: Duration = Duration::from_secs(10);
-
 /// Where a record stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
@@ -47,6 +46,15 @@ pub struct Position {
     pub partition: i32,
     /// The offset within it.
     pub offset: i64,
+}
+
+/// A record that is in the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivered {
+    /// Where it stands.
+    pub position: Position,
+    /// When its delivery report was seen: what waits for it may be woken later.
+    pub at: Instant,
 }
 
 /// Why there is no acknowledgement.
@@ -78,6 +86,17 @@ pub enum BrokerState {
     Down,
     /// Reached, but the events topic does not exist.
     TopicMissing,
+    /// Reached, but the producer has failed for good; another one is on its way.
+    Replacing,
+}
+
+/// Producers that were replaced since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// They had failed for good.
+    pub fatal: u64,
+    /// They had lost their brokers.
+    pub lost: u64,
 }
 
 /// A record to publish.
@@ -93,7 +112,7 @@ pub struct Record<'a> {
 
 /// What waits for a delivery report.
 struct Pending {
-    reply: oneshot::Sender<Result<Position, DeliveryFailure>>,
+    reply: oneshot::Sender<Result<Delivered, DeliveryFailure>>,
     /// Given back when the report comes, not when the request ends.
     _permit: Option<Permit>,
 }
@@ -112,11 +131,16 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Pending>) {
         let outcome = match result {
+            // What was sent twice may be acknowledged without saying where it stands. That is no
+            // place to wait for, and an answer of 2xx names it.
+            Ok(message) if message.offset() < 0 => {
+                Err(DeliveryFailure::Unknown("acknowledged without an offset".to_owned()))
+            }
             Ok(message) => {
                 let position =
                     Position { partition: message.partition(), offset: message.offset() };
                 self.state.acknowledge(position);
-                Ok(position)
+                Ok(Delivered { position, at: Instant::now() })
             }
             Err((error, _)) => Err(failure_of(error)),
         };
@@ -133,10 +157,10 @@ fn failure_of(error: &KafkaError) -> DeliveryFailure {
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::PurgeQueue,
+            | RDKafkaErrorCode::UnknownPartition,
         ) => DeliveryFailure::NotTaken(error.to_string()),
-        // Anything else may have reached a replica before it failed.
+        // Anything else may have reached a replica before it failed: also what is purged from the
+        // queue, which may be there for its second try.
         _ => DeliveryFailure::Unknown(error.to_string()),
     }
 }
@@ -168,7 +192,16 @@ impl Broker {
             0 => BrokerState::Connecting,
             1 => BrokerState::Up,
             2 => BrokerState::Down,
-            _ => BrokerState::TopicMissing,
+            3 => BrokerState::TopicMissing,
+            _ => BrokerState::Replacing,
+        }
+    }
+
+    /// How many producers were replaced since the start.
+    pub fn replaced(&self) -> Replaced {
+        Replaced {
+            fatal: self.state.replaced_fatal.load(Ordering::Relaxed),
+            lost: self.state.replaced_lost.load(Ordering::Relaxed),
         }
     }
 
@@ -196,7 +229,7 @@ impl Broker {
         record: Record<'_>,
         headers: impl Iterator<Item = (&'static str, &'h str)>,
         permit: Permit,
-    ) -> Result<oneshot::Receiver<Result<Position, DeliveryFailure>>, DeliveryFailure> {
+    ) -> Result<oneshot::Receiver<Result<Delivered, DeliveryFailure>>, DeliveryFailure> {
         let (reply, answer) = oneshot::channel();
         let mut owned = OwnedHeaders::new_with_capacity(USUAL_HEADERS);
         for (key, value) in headers {
@@ -209,7 +242,11 @@ impl Broker {
             .headers(owned);
         match self.producer().send(base) {
             Ok(()) => Ok(answer),
-            Err((error, _)) => Err(failure_of(&error)),
+            Err((error, _)) => Err(match failure_of(&error) {
+                // It was not even queued.
+                DeliveryFailure::Unknown(reason) => DeliveryFailure::NotTaken(reason),
+                failure => failure,
+            }),
         }
     }
 
@@ -242,58 +279,6 @@ impl Broker {
         }
     }
 
-    /// Keeps the state true: connections that fail are seen at once by the error callback, those
-    /// that hang and those that come back by asking.
-    ///
-    /// A client that stays away is made anew. librdkafka forgets its brokers when a broker that is
-    /// just coming back names none, and does not ask the bootstrap servers again:
-    /// <https://github.com/confluentinc/librdkafka/issues/5301>. One with a fatal error is, too.
-    fn watch(&self, topic: &str) {
-        let mut reached = Instant::now();
-        while !self.state.stop.load(Ordering::Relaxed) {
-            let producer = self.producer();
-            let found = producer.client().fetch_metadata(Some(topic), Duration::from_secs(2));
-            let acknowledged = self.state.acknowledged.swap(false, Ordering::Relaxed);
-            let state = match found {
-                // Under load the question may wait behind the leads; their answers say enough.
-                Err(_) if acknowledged => self.state(),
-                Err(_) if self.state() == BrokerState::Connecting => BrokerState::Connecting,
-                Err(_) => BrokerState::Down,
-                Ok(metadata) => {
-                    let partitions = metadata.topics().first().map_or(0, |t| t.partitions().len());
-                    let count = u32::try_from(partitions).unwrap_or(u32::MAX);
-                    self.state.partitions.store(count, Ordering::Relaxed);
-                    if count > 0 { BrokerState::Up } else { BrokerState::TopicMissing }
-                }
-            };
-            self.state.set(state);
-            if found_any(state) {
-                reached = Instant::now();
-            }
-            let fatal = producer.client().fatal_error();
-            // Nothing is handed over while Kafka is away, and what was has run into its time-out:
-            // the new client can't overtake the old one.
-            let idle = producer.in_flight_count() == 0;
-            if idle && (fatal.is_some() || reached.elapsed() > GIVE_UP_CLIENT) {
-                tracing::info!(?fatal, "a new client looks for kafka");
-                self.replace_producer();
-                reached = Instant::now();
-            }
-            let pause = if state == BrokerState::Up { 1_000 } else { 200 };
-            thread::sleep(Duration::from_millis(pause));
-        }
-    }
-
-    fn replace_producer(&self) {
-        match make_producer(&self.config, &self.state) {
-            Ok(producer) => {
-                let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
-                *current = Arc::new(producer);
-            }
-            Err(error) => tracing::error!(%error, "a new Kafka client could not be made"),
-        }
-    }
-
     /// Answers all requests that wait for the same partition with one question to the broker, asked
     /// after the last of them came.
     fn serve_watermarks(&self, topic: &str, requests: &mpsc::Receiver<WatermarkRequest>) {
@@ -313,14 +298,6 @@ impl Broker {
                 }
             }
         }
-    }
-}
-
-/// Whether a broker has answered.
-fn found_any(state: BrokerState) -> bool {
-    match state {
-        BrokerState::Up | BrokerState::TopicMissing => true,
-        BrokerState::Connecting | BrokerState::Down => false,
     }
 }
 

@@ -1,8 +1,9 @@
 //! What is known of the brokers, kept true by the clients' callbacks.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -19,9 +20,17 @@ pub(super) struct SharedState {
     /// By partition, the offset behind the last record of ours that was acknowledged.
     pub(super) ends: Mutex<HashMap<i32, i64>>,
     pub(super) stop: AtomicBool,
+    /// Producers that were replaced, by why.
+    pub(super) replaced_fatal: AtomicU64,
+    pub(super) replaced_lost: AtomicU64,
+    /// Something was seen that the next look should not wait for.
+    look: Mutex<bool>,
+    looked: Condvar,
     /// What librdkafka said last of a connection that failed, since Kafka was last up.
     trouble: Mutex<Option<Trouble>>,
     told: Told,
+    /// Fatal errors told since the producer last worked.
+    told_fatal: Told,
 }
 
 #[derive(Debug, Clone)]
@@ -58,8 +67,13 @@ impl SharedState {
             acknowledged: AtomicBool::new(false),
             ends: Mutex::default(),
             stop: AtomicBool::new(false),
+            replaced_fatal: AtomicU64::new(0),
+            replaced_lost: AtomicU64::new(0),
+            look: Mutex::new(false),
+            looked: Condvar::new(),
             trouble: Mutex::new(None),
             told: Told::default(),
+            told_fatal: Told::default(),
         })
     }
 
@@ -96,6 +110,33 @@ impl SharedState {
         }
     }
 
+    /// Has the watcher look at once, not when it is time.
+    fn look_now(&self) {
+        *self.look.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.looked.notify_one();
+    }
+
+    /// Waits for `at_most` between two looks, or until there is something to be seen.
+    pub(super) fn pause(&self, at_most: Duration) {
+        let look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.looked.wait_timeout_while(look, at_most, |look| !*look);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+
+    /// Tells each kind of fatal error once, until a producer works again.
+    pub(super) fn tell_fatal(&self, code: RDKafkaErrorCode, reason: &str) {
+        if self.told_fatal.is_news(&format!("{code:?}")) {
+            tracing::error!(
+                cause = reason,
+                "the kafka producer has failed for good and is made anew: new leads are answered with 503 meanwhile"
+            );
+        }
+    }
+
+    pub(super) fn producer_is_well(&self) {
+        self.told_fatal.over();
+    }
+
     pub(super) fn set(&self, state: BrokerState) {
         let before = self.state.swap(state as u8, Ordering::Relaxed);
         if state == BrokerState::Up {
@@ -105,7 +146,8 @@ impl SharedState {
         if before != state as u8 {
             match state {
                 BrokerState::Up => tracing::info!("kafka is up"),
-                BrokerState::Connecting => {}
+                // Told where it is seen.
+                BrokerState::Connecting | BrokerState::Replacing => {}
                 BrokerState::Down => self.tell_down(),
                 BrokerState::TopicMissing => {
                     tracing::error!("the events topic does not exist: run `leads-consumer topics`");
@@ -128,6 +170,10 @@ impl ClientContext for Context {
         let code = error.rdkafka_error_code();
         if code == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.state.set(BrokerState::Down);
+            self.state.look_now();
+        } else if code == Some(RDKafkaErrorCode::Fatal) {
+            self.state.set(BrokerState::Replacing);
+            self.state.look_now();
         } else if let Some(trouble) = code.and_then(|code| Trouble::of(code, reason)) {
             self.state.failed(trouble);
         } else {

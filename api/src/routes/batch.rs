@@ -50,7 +50,10 @@ pub(super) async fn create_batch(
         let item = batch.item(item, line, key, caller.workspace_id, &app);
         batch.items.push(item);
     }
-    let results = app.publish_all(&batch.events, caller.traceparent()).await;
+    let results = app.publish_all(&batch.events, caller.share(), caller.trace()).await;
+    if let Some(waited) = results.iter().flatten().map(|published| published.waited).max() {
+        caller.note_wait(waited);
+    }
     let outcomes = batch.outcomes(results);
     let taken = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     caller.note_batch(BatchCount { items: outcomes.len(), taken });
@@ -137,7 +140,7 @@ impl<'a> Batch<'a> {
         let now = Instant::now();
         let mut taken = Vec::with_capacity(results.len());
         for (index, (event, result)) in self.events.iter().zip(results).enumerate() {
-            taken.push(result.map(|Published { position, encoded }| {
+            taken.push(result.map(|Published { position, waited: _, encoded }| {
                 let lead = Bytes::from(encoded.value).slice(encoded.body);
                 if let Some(ticket) = self.tickets.remove(&index) {
                     // A copy: a slice would keep the whole record.

@@ -10,6 +10,9 @@ use futures_util::StreamExt;
 use crate::error::{ApiError, ErrorCode};
 use crate::startup::App;
 
+/// 8 MiB: what a sender may ask a receiver to keep at hand. Source: RFC 9659, 3.
+const ZSTD_WINDOW_LOG: u32 = 23;
+
 /// Reads the body, at most `limit` bytes of it as sent and after decompression.
 pub(super) async fn read(
     headers: &HeaderMap,
@@ -30,10 +33,21 @@ pub(super) async fn read(
         Encoding::Identity => Ok(body),
         Encoding::Gzip => inflate(flate2::read::MultiGzDecoder::new(&body[..]), limit),
         Encoding::Zstd => {
-            let decoder = zstd::stream::read::Decoder::new(&body[..]).map_err(malformed)?;
+            if declares_more_than(&body, limit) {
+                return Err(ApiError::too_large(limit));
+            }
+            let mut decoder = zstd::stream::read::Decoder::new(&body[..]).map_err(malformed)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(malformed)?;
             inflate(decoder, limit)
         }
     }
+}
+
+/// Whether the first frame says that it holds more. Such a one may ask for a window of its whole
+/// size, and would be refused for that.
+fn declares_more_than(body: &[u8], limit: usize) -> bool {
+    let declared = zstd::zstd_safe::get_frame_content_size(body).ok().flatten();
+    declared.is_some_and(|length| u64::try_from(limit).is_ok_and(|limit| length > limit))
 }
 
 enum Encoding {

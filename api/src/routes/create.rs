@@ -59,7 +59,9 @@ pub(super) async fn create(
         lead_id,
         payload: Payload::LeadCreated { lead },
     };
-    let Published { position, encoded } = app.publish(&event, caller.traceparent()).await?;
+    let Published { position, waited, encoded } =
+        app.publish(&event, caller.share(), caller.trace()).await?;
+    caller.note_wait(waited);
     // The lead was written once, for the log; the answer repeats those bytes.
     let lead = &encoded.value[encoded.body];
     if let Some(ticket) = ticket {

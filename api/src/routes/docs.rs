@@ -1,5 +1,7 @@
 //! `GET /openapi.json` and `GET /docs`
 
+use std::sync::Arc;
+
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use leads_shared::Lead;
@@ -7,14 +9,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui as swagger;
 
 use super::docs_events::{self, HistoryAnswer, HistoryEntry, HistoryPagination};
 use super::health::{Liveness, Readiness};
 use super::list::{ListAnswer, Pagination};
-use super::{LeadAnswer, name_route, not_allowed};
+use super::{LeadAnswer, name_route, no_such_route, not_allowed};
 use crate::context::Route;
 use crate::domain::{FieldCode, FieldError};
+use crate::error::ApiError;
 
 /// The document, generated from the types that the handlers answer with.
 pub fn openapi() -> utoipa::openapi::OpenApi {
@@ -38,8 +41,10 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
                 .default_service(web::to(|request| not_allowed(request, Route::Docs, "GET, HEAD"))),
         )
         .service(
-            SwaggerUi::new("/docs/{_:.*}")
-                .config(utoipa_swagger_ui::Config::new(["/openapi.json"]).try_it_out_enabled(true)),
+            web::resource("/docs/{file:.*}")
+                .route(web::get().to(page))
+                .route(web::head().to(page))
+                .default_service(web::to(|request| not_allowed(request, Route::Docs, "GET, HEAD"))),
         );
 }
 
@@ -53,6 +58,15 @@ async fn to_docs(request: HttpRequest) -> HttpResponse {
     HttpResponse::Found().insert_header((header::LOCATION, "/docs/")).finish()
 }
 
+/// A file of the pages; they are compiled in.
+async fn page(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    name_route(&request, Route::Docs);
+    let config = swagger::Config::new(["/openapi.json"]).try_it_out_enabled(true);
+    let path = request.match_info().get("file").unwrap_or_default();
+    let file = swagger::serve(path, Arc::new(config)).ok().flatten().ok_or_else(no_such_route)?;
+    Ok(HttpResponse::Ok().content_type(file.content_type).body(file.bytes.into_owned()))
+}
+
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -61,7 +75,8 @@ async fn to_docs(request: HttpRequest) -> HttpResponse {
             all in-sync replicas.",
     ),
     paths(
-        create, create_batch, list, docs_events::stream, fetch, update, docs_events::history, livez, readyz
+        create, create_batch, list, docs_events::stream, fetch, update, docs_events::history, livez, readyz,
+        super::contract::asyncapi, super::contract::schema,
     ),
     components(schemas(
         CreateLead, BatchItem, BatchAnswer, BatchOutcome, UpdateLead, Lead<'static>, LeadAnswer<'static>, ListAnswer, Pagination, ErrorAnswer,

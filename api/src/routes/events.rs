@@ -49,7 +49,7 @@ pub(super) async fn stream(
     let StreamQuery { from, types } =
         StreamQuery::parse(request.query_string(), request.headers(), workspace_id)
             .map_err(|errors| ApiError::invalid_fields(&errors))?;
-    let room = app.streams.enter(caller.key_id).map_err(full)?;
+    let room = app.streams.enter(caller.key.id).map_err(full)?;
     let from = match from {
         From::Now => None,
         From::Beginning => Some(app.streams.beginning().await.map_err(no_start)?),

@@ -25,7 +25,9 @@ pub(super) async fn fetch(
     let caller = guard::admit(&request, &app, terms)?;
     let id = lead_id(&request)?;
     let deadline = Instant::now() + app.limits.read_wait;
+    let reading = caller.trace().reading("SELECT leads");
     let stored = find(&app, caller.workspace_id, id, deadline).await?;
+    drop(reading);
     Ok(answer(request.headers(), &stored))
 }
 
@@ -75,12 +77,17 @@ pub(super) fn lead_id(request: &HttpRequest) -> Result<Uuid, ApiError> {
 /// 200 with the lead and its entity tag, or 304 when the client has this version.
 pub(super) fn answer(headers: &HeaderMap, stored: &StoredLead) -> HttpResponse {
     let tag = format!("\"{}\"", stored.version);
-    let matches = headers.get_all(header::IF_NONE_MATCH).filter_map(|v| v.to_str().ok()).any(|v| {
-        // Weak comparison: RFC 9110, 13.1.2.
-        v.split(',').map(str::trim).any(|v| v == "*" || v.strip_prefix("W/").unwrap_or(v) == tag)
-    });
+    let matches = client_has(headers, &tag);
     let status = if matches { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
     let mut response = HttpResponse::build(status);
     response.insert_header((header::ETAG, tag));
     if matches { response.finish() } else { response.json(LeadAnswer { data: &stored.lead }) }
+}
+
+/// Whether `If-None-Match` names the entity tag.
+pub(super) fn client_has(headers: &HeaderMap, tag: &str) -> bool {
+    headers.get_all(header::IF_NONE_MATCH).filter_map(|v| v.to_str().ok()).any(|v| {
+        // Weak comparison: RFC 9110, 13.1.2.
+        v.split(',').map(str::trim).any(|v| v == "*" || v.strip_prefix("W/").unwrap_or(v) == tag)
+    })
 }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
@@ -14,8 +14,10 @@ use crate::context::{BatchCount, RequestContext, Route};
 use crate::domain::MAX_LEAD_BYTES;
 use crate::domain::idempotency::IdempotencyKey;
 use crate::error::{ApiError, ErrorCode};
+use crate::in_flight::Share;
 use crate::rate_limit::Decision;
 use crate::startup::App;
+use crate::traced::RequestTrace;
 
 /// What a route asks of its callers.
 #[derive(Debug, Clone, Copy)]
@@ -49,16 +51,20 @@ pub(super) const LEAD_BODY: Option<Body> = Some(Body { max: MAX_LEAD_BYTES, type
 /// A caller that was let in.
 pub(super) struct Caller {
     pub(super) workspace_id: Uuid,
-    /// The id of its key.
-    pub(super) key_id: Uuid,
     /// The digest of its key's text.
     pub(super) digest: Digest,
     /// Which of the route's content types the body has; none where no body is taken.
     pub(super) content_type: Option<&'static str>,
+    pub(super) key: Arc<ActiveKey>,
     context: Rc<RequestContext>,
 }
 
 impl Caller {
+    /// The key's share of what may be in flight.
+    pub(super) fn share(&self) -> &Arc<Share> {
+        &self.key.share
+    }
+
     /// Notes what became of a batch, for the log line.
     pub(super) fn note_batch(&self, batch: BatchCount) {
         self.context.set_batch(batch);
@@ -70,8 +76,14 @@ impl Caller {
         Rc::clone(&self.context)
     }
 
-    pub(super) fn traceparent(&self) -> Option<&str> {
-        self.context.traceparent()
+    /// Notes how long the broker was waited for.
+    pub(super) fn note_wait(&self, waited: Duration) {
+        self.context.set_waited(waited);
+    }
+
+    /// Where the request stands in a trace.
+    pub(super) fn trace(&self) -> &RequestTrace {
+        self.context.trace()
     }
 }
 
@@ -96,24 +108,25 @@ pub(super) fn admit_to(
     }
     let (key, digest) = authenticate(headers, app)?;
     context.set_workspace(key.workspace_id);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    // Whatever passes the key check counts, so that a 403 tells what is left as every answer does.
+    let decision = key.window.count(seconds);
+    match decision {
+        Decision::Unlimited => {}
+        Decision::Allowed(status) | Decision::Refused(status) => context.set_rate(status),
+    }
     if let Some(missing) = terms.scopes.iter().find(|scope| !key.allows(**scope)) {
         return Err(ApiError::insufficient_scope(*missing));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    match key.window.count(seconds) {
-        Decision::Unlimited => {}
-        Decision::Allowed(status) => context.set_rate(status),
-        Decision::Refused(status) => {
-            context.set_rate(status);
-            return Err(ApiError::rate_limited(status, seconds));
-        }
+    if let Decision::Refused(status) = decision {
+        return Err(ApiError::rate_limited(status, seconds));
     }
     key.used(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
     check_accept(headers, answer)?;
     let content_type = terms.body.map(|body| content_type(headers, body.types)).transpose()?;
-    let (workspace_id, key_id) = (key.workspace_id, key.id);
-    Ok(Caller { workspace_id, key_id, digest, content_type, context })
+    let workspace_id = key.workspace_id;
+    Ok(Caller { workspace_id, digest, content_type, key, context })
 }
 
 /// The idempotency key, if the request has one.

@@ -23,7 +23,7 @@ pub(super) struct Readiness {
     /// `ok`; `degraded`: leads are taken, reads are not; `unavailable`: no leads are taken.
     #[schema(example = "ok")]
     status: &'static str,
-    /// `up`, `down`, `connecting`, `topic_missing` or `stalled`.
+    /// `up`, `down`, `connecting`, `topic_missing`, `stalled` or `replacing`.
     #[schema(example = "up")]
     kafka: &'static str,
     /// `loaded` or `loading`.
@@ -42,21 +42,53 @@ pub(super) async fn livez(request: HttpRequest) -> HttpResponse {
     HttpResponse::Ok().json(Liveness { status: "ok" })
 }
 
+/// What `kafka` of the readiness may be.
+const KAFKA_STATES: [&str; 6] =
+    ["up", "stalled", "connecting", "down", "topic_missing", "replacing"];
+
+/// Whether leads are taken in, and what that rests on.
+struct Standing {
+    kafka: &'static str,
+    keys_are_loaded: bool,
+    shutting_down: bool,
+}
+
+impl Standing {
+    fn of(app: &App) -> Self {
+        let kafka = match app.broker.state() {
+            BrokerState::Up if app.can_publish() => "up",
+            BrokerState::Up => "stalled",
+            BrokerState::Connecting => "connecting",
+            BrokerState::Down => "down",
+            BrokerState::TopicMissing => "topic_missing",
+            BrokerState::Replacing => "replacing",
+        };
+        Self {
+            kafka,
+            keys_are_loaded: app.directory.is_loaded(),
+            shutting_down: app.is_shutting_down(),
+        }
+    }
+
+    fn takes_leads(&self) -> bool {
+        self.kafka == "up" && self.keys_are_loaded && !self.shutting_down
+    }
+}
+
+/// Tells the figures how things stand.
+pub fn report_standing(app: &App) {
+    let standing = Standing::of(app);
+    let keys = app.directory.len();
+    app.metrics.standing(standing.takes_leads(), standing.kafka, &KAFKA_STATES, keys);
+}
+
 /// 503 when leads can't be taken in. PostgreSQL away is no reason: ingest goes on without it.
 pub(super) async fn readyz(request: HttpRequest, app: web::Data<App>) -> HttpResponse {
     name_route(&request, Route::Readyz);
     let postgres_is_up = app.read_model.is_up().await;
-    let shutting_down = app.is_shutting_down();
-    let can_publish = app.can_publish();
-    let kafka = match app.broker.state() {
-        BrokerState::Up if can_publish => "up",
-        BrokerState::Up => "stalled",
-        BrokerState::Connecting => "connecting",
-        BrokerState::Down => "down",
-        BrokerState::TopicMissing => "topic_missing",
-    };
-    let keys_are_loaded = app.directory.is_loaded();
-    let takes_leads = can_publish && keys_are_loaded && !shutting_down;
+    let standing = Standing::of(&app);
+    let takes_leads = standing.takes_leads();
+    let Standing { kafka, keys_are_loaded, shutting_down } = standing;
     let body = Readiness {
         status: match (takes_leads, postgres_is_up) {
             (true, true) => "ok",

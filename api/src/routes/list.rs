@@ -46,7 +46,9 @@ pub(super) async fn list(
     let caller = guard::admit(&request, &app, terms)?;
     let ListQuery { limit, start, filter } = ListQuery::parse(request.query_string())
         .map_err(|errors| ApiError::invalid_fields(&errors))?;
+    let reading = caller.trace().reading("SELECT leads");
     let page = app.read_model.list(caller.workspace_id, &filter, start, limit).await?;
+    drop(reading);
     let last = page.leads.last().filter(|_| page.more);
     let pagination = Pagination {
         limit,

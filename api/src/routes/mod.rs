@@ -2,6 +2,7 @@
 
 mod batch;
 mod body;
+mod contract;
 mod create;
 mod docs;
 mod docs_events;
@@ -23,6 +24,7 @@ use crate::context::{RequestContext, Route};
 use crate::error::{ApiError, ErrorCode};
 
 pub use docs::openapi;
+pub use health::report_standing;
 
 /// Every route of the service.
 pub fn configure(config: &mut web::ServiceConfig) {
@@ -84,6 +86,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 })),
         )
         .configure(docs::configure)
+        .configure(contract::configure)
         .default_service(web::to(route_not_found));
 }
 
@@ -97,7 +100,11 @@ async fn not_allowed(
 }
 
 async fn route_not_found() -> Result<HttpResponse, ApiError> {
-    Err(ApiError::new(ErrorCode::RouteNotFound, "no such route; GET /docs lists them"))
+    Err(no_such_route())
+}
+
+fn no_such_route() -> ApiError {
+    ApiError::new(ErrorCode::RouteNotFound, "no such route; GET /docs lists them")
 }
 
 fn name_route(request: &HttpRequest, route: Route) {

@@ -47,7 +47,7 @@ pub(super) async fn update(
         lead_id,
         payload: Payload::LeadUpdated { changes: changes.clone(), expected_version },
     };
-    let published = app.publish(&event, caller.traceparent()).await?;
+    let published = app.publish(&event, caller.share(), caller.trace()).await?;
     // From here on the update is in the log: whatever PostgreSQL does, the answer is no error of ours.
     match outcome(&app, &event, &published, expected_version.is_some()).await {
         Ok(Outcome::Applied(stored)) => {

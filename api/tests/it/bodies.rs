@@ -95,16 +95,52 @@ fn other_encodings_and_broken_ones_are_refused() {
         let post = async |bytes: &[u8], encoding: &str| {
             post_with(&shared.api, &key, bytes, &[("content-encoding", encoding)]).await
         };
-        for encoding in ["br", "deflate", "gzip, gzip", "x", ""] {
-            assert_error(&post(b"{}", encoding).await, 415, "unsupported_content_encoding");
+        for encoding in ["br", "deflate", "gzip, gzip", "gzip, zstd", "compress", "x", ""] {
+            let answer = post(b"{}", encoding).await;
+            let body = assert_error(&answer, 415, "unsupported_content_encoding");
+            assert_eq!(answer.header("accept-encoding"), Some("gzip, zstd"), "{encoding}");
+            assert!(body["message"].as_str().is_some_and(|text| text.contains("gzip or zstd")));
         }
         let whole = gzip(br#"{"source":"compressed"}"#);
         for encoding in ["gzip", "zstd"] {
             assert_error(&post(b"{}", encoding).await, 400, "malformed_encoding");
             assert_error(&post(b"", encoding).await, 400, "malformed_encoding");
         }
-        let cut = &whole[..whole.len() - 9];
-        assert_error(&post(cut, "gzip").await, 400, "malformed_encoding");
+        let framed = zstd::encode_all(&br#"{"source":"compressed"}"#[..], 1).expect("it fits");
+        for (encoding, whole) in [("gzip", &whole), ("zstd", &framed)] {
+            for cut in [1, 9, whole.len() - 1] {
+                let answer = post(&whole[..whole.len() - cut], encoding).await;
+                assert_error(&answer, 400, "malformed_encoding");
+            }
+            let trailing = [whole, &b"trailing"[..]].concat();
+            assert_error(&post(&trailing, encoding).await, 400, "malformed_encoding");
+            let mut broken = whole.clone();
+            let middle = broken.len() / 2;
+            broken[middle] ^= 0x55;
+            let answer = post(&broken, encoding).await;
+            assert_eq!(answer.status, 400, "{encoding}: {}", answer.text());
+        }
+    });
+}
+
+/// Both formats allow it: what is inside is put together.
+#[test]
+fn members_and_frames_may_follow_each_other() {
+    run(async {
+        let shared = shared().await;
+        let key = shared.key().await;
+        let frame = |bytes: &[u8]| zstd::encode_all(bytes, 1).expect("memory takes it");
+        for (encoding, parts) in [
+            ("gzip", [gzip(br#"{"source":"#), gzip(b""), gzip(br#""parts"}"#)]),
+            ("zstd", [frame(br#"{"source":"#), frame(b""), frame(br#""parts"}"#)]),
+        ] {
+            let headers = [("content-encoding", encoding)];
+            let answer = post_with(&shared.api, &key, parts.concat(), &headers).await;
+            assert_eq!(answer.status, 201, "{encoding}: {}", answer.text());
+            assert_eq!(answer.json()["data"]["source"], "parts");
+            let answer = post_with(&shared.api, &key, parts[..2].concat(), &headers).await;
+            assert_error(&answer, 400, "malformed_json");
+        }
     });
 }
 

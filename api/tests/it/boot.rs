@@ -57,6 +57,10 @@ fn each_bad_variable_is_named() {
             ("LOG_LEVEL", "chatty=loud"),
             ("MAX_IN_FLIGHT", "0"),
             ("MAX_IN_FLIGHT_BYTES", "5MB"),
+            ("MAX_IN_FLIGHT_BYTES", "256KiB"),
+            ("API_TLS_CHECK", "10ms"),
+            ("API_TLS_CERT", "/only/one.pem"),
+            ("API_TLS_KEY", "/only/one.key"),
             ("API_WORKERS", "0"),
             ("DATABASE_CONNECTIONS", "x"),
         ] {
@@ -110,6 +114,8 @@ fn help_is_the_reference_and_shows_no_secret() {
         for name in [
             "API_LISTEN",
             "METRICS_LISTEN",
+            "API_TLS_CERT",
+            "API_TLS_KEY",
             "KAFKA_BROKERS",
             "DATABASE_URL",
             "LEADS_TOPIC",

@@ -184,6 +184,39 @@ fn a_scope_that_is_not_there_is_named() {
     });
 }
 
+/// Whatever passes the key check counts; a scope that is not there is told first.
+#[test]
+fn a_403_counts_and_tells_what_is_left() {
+    run(async {
+        let shared = shared().await;
+        let spec = KeySpec {
+            scopes: Some("leads:read".to_owned()),
+            rate_limit: Some(4),
+            ..KeySpec::default()
+        };
+        let key = shared.key_like(spec).await;
+        let number = |answer: &Response, name: &str| -> i64 {
+            answer.header(name).unwrap_or_else(|| panic!("{name}: {answer:?}")).parse().unwrap()
+        };
+        // All in one minute of the clock; a run that meets its end starts again.
+        let answers = eventually(DEADLINE, "five answers within one minute", async || {
+            let mut answers = Vec::new();
+            for _ in 0..5 {
+                answers.push(shared.api.post_lead(&key, "{}").await);
+            }
+            let reset = number(&answers[0], "x-ratelimit-reset");
+            let same = answers.iter().all(|it| number(it, "x-ratelimit-reset") == reset);
+            same.then_some(answers)
+        })
+        .await;
+        for pair in answers.windows(2) {
+            assert_error(&pair[1], 403, "insufficient_scope");
+            let left = number(&pair[0], "x-ratelimit-remaining");
+            assert_eq!(number(&pair[1], "x-ratelimit-remaining"), (left - 1).max(0));
+        }
+    });
+}
+
 #[test]
 fn above_the_limit_it_is_429_until_the_minute_ends() {
     run(async {

@@ -136,10 +136,12 @@ fn figures_have_their_names_and_move() {
         let key = shared.key().await;
         let taken = r#"route="/api/v1/leads",status="201""#;
         let requests = "leads_http_request_seconds_count";
+        let (own, creations) = ("leads_request_own_seconds_count", r#"route="/api/v1/leads""#);
         let before = (
             api.metric(requests, taken).await,
             api.metric("leads_publish_seconds_count", "").await,
             api.metric("leads_precondition_failed_total", "").await,
+            api.metric(own, creations).await,
         );
         let id = api.post_lead(&key, "{}").await.lead_id();
         let request = api.json(Method::PATCH, &format!("{LEADS}/{id}"), &key, r#"{"code":"x"}"#);
@@ -148,10 +150,12 @@ fn figures_have_their_names_and_move() {
             api.metric(requests, taken).await,
             api.metric("leads_publish_seconds_count", "").await,
             api.metric("leads_precondition_failed_total", "").await,
+            api.metric(own, creations).await,
         );
         assert!(after.0 >= before.0 + 1.0, "{before:?} {after:?}");
         assert!(after.1 >= before.1 + 2.0, "a creation and an update: {before:?} {after:?}");
         assert!(after.2 >= before.2 + 1.0, "{before:?} {after:?}");
+        assert!(after.3 >= before.3 + 1.0, "{before:?} {after:?}");
 
         let answer = api.get_metrics("/metrics").await;
         assert!(answer.header("content-type").is_some_and(|t| t.starts_with("text/plain")));
@@ -159,6 +163,7 @@ fn figures_have_their_names_and_move() {
         for (name, kind) in [
             ("leads_http_request_seconds", "histogram"),
             ("leads_publish_seconds", "histogram"),
+            ("leads_request_own_seconds", "histogram"),
             ("leads_publish_in_flight", "gauge"),
             ("leads_publish_in_flight_bytes", "gauge"),
             ("leads_producer_queue_records", "gauge"),
@@ -174,5 +179,23 @@ fn figures_have_their_names_and_move() {
         // Whatever clients ask for, the number of series stays bounded.
         api.get_open("/some/path/of/a/scanner").await;
         assert!(!api.get_metrics("/metrics").await.text().contains("scanner"));
+    });
+}
+
+#[test]
+fn the_services_own_time_is_without_the_wait_for_the_broker() {
+    run(async {
+        let shared = shared().await;
+        let key = shared.key().await;
+        // Every record waits for company: a slow broker, as seen from a request.
+        let api = shared.system.start_api_with(&[("KAFKA_LINGER_MS", "900")]).await;
+        api.wait_ready().await;
+        let seconds = async |name: &str, labels| api.metric(&format!("{name}_sum"), labels).await;
+        assert_eq!(api.post_lead(&key, "{}").await.status, 201);
+        let batch = api.json(Method::POST, &format!("{LEADS}/batch"), &key, "[{},{},{}]");
+        assert_eq!(api.send(batch).await.status, 201);
+        let all = seconds("leads_http_request_seconds", r#"status="201""#).await;
+        let own = seconds("leads_request_own_seconds", "").await;
+        assert!(own > 0.0 && all - own > 1.5, "two waits: {own} s of {all} s");
     });
 }

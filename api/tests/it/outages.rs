@@ -77,6 +77,8 @@ async fn kafka_stands_still(own: &Own, acknowledged: &mut Vec<String>) {
         (503, &"unavailable".into(), &"up".into())
     );
     assert_ne!(body["kafka"], "up");
+    assert!(api.metric("leads_ready", "").await < 0.5, "the figures say so too");
+    assert!(api.metric("leads_broker_state", r#"state="up""#).await < 0.5);
     // By now it is known, and nothing is waited for.
     let asked = Instant::now();
     let answer = api.post_lead(key, "{}").await;

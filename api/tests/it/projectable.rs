@@ -116,7 +116,7 @@ fn body() -> impl Strategy<Value = String> {
     })
 }
 
-fn bodies(count: usize) -> Vec<String> {
+pub(crate) fn bodies(count: usize) -> Vec<String> {
     let mut runner = TestRunner::default();
     let body = body();
     (0..count).map(|_| body.new_tree(&mut runner).expect("a body").current()).collect()

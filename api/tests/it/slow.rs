@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use leads_testkit::{DEADLINE, System};
+use leads_testkit::{DEADLINE, System, eventually};
 use uuid::Uuid;
 
 use crate::shared::{Own, assert_error, call, run, shared};
@@ -41,7 +41,33 @@ fn slow_clients_are_cut_off() {
         let waited = Instant::now();
         idle.read_to_close(DEADLINE).await;
         assert!(waited.elapsed() < Duration::from_secs(5), "KEEP_ALIVE holds");
+        // A later head has no time-out of its own: it has that of an idle connection.
+        let mut later = own.api.raw().await;
+        later.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(later.read_response(DEADLINE).await.expect("an answer").status, 200);
+        later.write(b"GET /livez HTTP/1.1\r\nx-slow: ").await.unwrap();
+        eventually(DEADLINE, "a trickle is cut off", async || later.write(b"x").await.is_err())
+            .await;
         drop(own.consumer);
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_is_cut_off() {
+    run(async {
+        let system = System::builder().without_topics().without_migrations().build().await;
+        let limits = [("HEADER_TIMEOUT", "1s"), ("KEEP_ALIVE", "1s")];
+        let api = system.start_api_with(&limits).await;
+        let mut raw = api.raw().await;
+        // Far more than the buffers in between hold.
+        let get = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n";
+        raw.write(get.repeat(100).as_bytes()).await.unwrap();
+        let cut = async || {
+            let written = tokio::time::timeout(DEADLINE, raw.write(b"x")).await;
+            written.is_ok_and(|written| written.is_err())
+        };
+        eventually(DEADLINE, "it is cut off", cut).await;
+        assert_eq!(api.get_open("/livez").await.status, 200);
     });
 }
 

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use leads_traces::Traces;
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -164,6 +165,9 @@ impl Rebuild {
             progress: &progress,
             limits: *limits,
             partition_count: self.partitions,
+            topic,
+            // What a rebuild projects was traced when it was new.
+            traces: &Traces::off(),
         };
         let membership = Membership::Alone(self.partitions);
         let (end, ended) = watch::channel(false);

@@ -36,6 +36,8 @@ pub struct Batch<'a> {
     /// Leads of these events that were held when last looked; whether they still are is read again
     /// in the transaction. Each once.
     pub held: Vec<LeadAt>,
+    /// The trace that the transaction belongs to, for whoever reads PostgreSQL's own log.
+    pub traceparent: Option<String>,
 }
 
 /// What a batch did.

@@ -6,6 +6,7 @@ pub mod redrive;
 mod rows;
 mod session;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -275,10 +276,16 @@ async fn transaction(
     careful: bool,
     breaker: Option<&Breaker>,
 ) -> Result<Applied, Failure> {
-    let Batch { generation: _, advances, records, mut events, mut rejected, held } = batch;
+    let Batch { generation: _, advances, records, mut events, mut rejected, held, traceparent } =
+        batch;
     let keys = keys_to_read(&events, careful);
+    let begin = match traceparent {
+        // As sqlcommenter writes it: <https://google.github.io/sqlcommenter/spec/>
+        Some(place) => Cow::Owned(format!("{BEGIN} /*traceparent='{place}'*/")),
+        None => Cow::Borrowed(BEGIN),
+    };
     let (begun, moved, known, still_held) = join4(
-        session.client.batch_execute(BEGIN),
+        session.client.batch_execute(&begin),
         move_offsets(session, topic, &advances),
         read_known(session, &keys),
         dead_letters::still_held(session, topic, &held),

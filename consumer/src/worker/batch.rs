@@ -70,6 +70,7 @@ pub(super) fn build<'a>(
         events: Vec::new(),
         rejected: Vec::new(),
         held: Vec::new(),
+        traceparent: None,
     };
     let mut advances = BTreeMap::new();
     let (mut end, mut bytes) = (start, 0);

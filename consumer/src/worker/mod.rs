@@ -8,54 +8,32 @@ mod finish;
 pub mod lanes;
 mod partitions;
 mod retry;
+mod shared;
 mod size;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::failure::{Failure, Halt, TIMEOUT};
-use crate::health::{Health, LaneHealth};
+use crate::health::LaneHealth;
 use crate::projection::{Reason, Rejection};
 use crate::record::Chunk;
 use crate::source::consumer::Source;
 use crate::source::{Command, Event};
 use crate::store::{Applied, Store};
 use crate::telemetry;
+use crate::traced::TracedBatch;
 use batch::{Built, Cursor};
 use finish::finish;
-use lanes::Progress;
 use partitions::Partitions;
 use retry::Retry;
+pub use shared::{Limits, Shared};
 use size::BatchSize;
 
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How large a batch may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Records.
-    pub records: usize,
-    /// Bytes of keys, values and headers. A single record may be larger.
-    pub bytes: usize,
-}
-
-/// What the lanes of a projection have in common.
-#[derive(Clone, Copy)]
-pub struct Shared<'a> {
-    /// What the probes tell.
-    pub health: &'a Health,
-    /// Told when records were set aside.
-    pub dead_letters: &'a Notify,
-    /// How far each partition is.
-    pub progress: &'a Progress,
-    /// How large a batch may be.
-    pub limits: Limits,
-    /// Partitions of the topic.
-    pub partition_count: u32,
-}
 
 /// One lane of the projection at work: some of the partitions, one transaction at a time.
 pub struct Worker<'a> {
@@ -246,7 +224,7 @@ impl<'a> Worker<'a> {
             self.shared.partition_count,
             self.refused.as_ref(),
         )?;
-        let Built { batch, end, bytes } = built;
+        let Built { mut batch, end, bytes } = built;
         let records = batch.records.len();
         if records == 0 {
             self.move_on(end);
@@ -254,6 +232,9 @@ impl<'a> Worker<'a> {
         }
         let advances = batch.advances.clone();
         let times = batch.records.iter().filter_map(|record| record.time_millis).max();
+        let Shared { traces, topic, .. } = self.shared;
+        let traced = TracedBatch::begin(traces, topic, &batch);
+        batch.traceparent = traced.as_ref().and_then(TracedBatch::traceparent);
         let applying = self.store.apply(batch);
         let (result, events) = finish(applying, &mut self.source, stop).await;
         match result {
@@ -267,10 +248,21 @@ impl<'a> Worker<'a> {
                 self.size.went_through();
                 self.search_on(records);
                 telemetry::record_batch(&applied, records, bytes, started.elapsed(), times);
+                if let Some(traced) = traced {
+                    traced.committed(traces, topic);
+                }
                 self.announce(&applied);
             }
-            Some(Err(failure)) => self.on_failure(failure, records)?,
+            Some(Err(failure)) => {
+                if let Some(traced) = traced {
+                    traced.failed(failure.kind());
+                }
+                self.on_failure(failure, records)?;
+            }
             None => {
+                if let Some(traced) = traced {
+                    traced.failed("abandoned");
+                }
                 tracing::warn!(
                     "a transaction took too long for a rebalance or shutdown: abandoned"
                 );

@@ -137,6 +137,7 @@ fn batch<'a>(
         events: vec![],
         rejected: vec![],
         held: vec![],
+        traceparent: None,
     };
     for at in range {
         let (record, _) = log.get(at).unwrap();

@@ -1,7 +1,7 @@
 //! However large the backlog, memory is bounded.
 
 use futures_util::future::join_all;
-use leads_testkit::{DEADLINE, Process, System, eventually};
+use leads_testkit::{DEADLINE, System, eventually};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -31,14 +31,6 @@ async fn produce(system: &System, fact: &Fact, count: usize, at_once: usize) {
     }
 }
 
-/// The most memory that the process ever held, in bytes; none where the system doesn't tell.
-fn peak(process: &Process) -> Option<usize> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 async fn drains_within_the_limit(
     name: &str,
     fact: impl Fn(&System) -> Fact,
@@ -56,7 +48,7 @@ async fn drains_within_the_limit(
     })
     .await;
     assert_eq!(system.number("SELECT count(*) FROM leads").await, wanted);
-    let Some(peak) = peak(&consumer) else {
+    let Some(peak) = consumer.peak_memory() else {
         return eprintln!("skipped: this system does not tell how much memory a process held");
     };
     println!("{name}: {} MiB at most", peak / MEBIBYTE);

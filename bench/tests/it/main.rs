@@ -1,0 +1,3 @@
+//! The load generator against the real service.
+
+mod open;
