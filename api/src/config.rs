@@ -13,6 +13,7 @@ use postgres_openssl::MakeTlsConnector;
 use crate::broker::KafkaConfig;
 use crate::domain::MAX_LEAD_BYTES;
 use crate::server::tls::Tls;
+use crate::stream::{StreamArgs, StreamConfig};
 
 /// How much earlier than the handler librdkafka gives a record up: it looks for records that are
 /// too old once a second.
@@ -51,6 +52,9 @@ pub struct ServeArgs {
     /// PostgreSQL.
     #[command(flatten)]
     pub postgres: PostgresArgs,
+    /// Event streams.
+    #[command(flatten)]
+    pub streams: StreamArgs,
     /// Address of the API
     #[arg(long, env = "API_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -127,6 +131,8 @@ pub struct ServeConfig {
     pub postgres: PostgresConfig,
     /// Bounds of publishing.
     pub publishing: PublishingConfig,
+    /// Bounds of event streams.
+    pub streams: StreamConfig,
     /// Where spans go.
     pub traces: Traces,
 }
@@ -222,7 +228,9 @@ impl ServeConfig {
         check_topics(&args.topic, &args.kafka.access_topic)?;
         let connections = usize::from(args.database_connections);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let streams = StreamConfig::new(&args.streams)?;
         Ok(Self {
+            streams,
             http: HttpConfig {
                 listen: args.listen,
                 metrics_listen: args.metrics_listen,
@@ -303,7 +311,7 @@ fn check_topics(events: &str, access: &str) -> Result<(), String> {
 }
 
 /// Reads `5MiB`, `64KiB` or a plain number of bytes; at least 1.
-fn parse_size(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
     let (digits, factor) = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)]
         .into_iter()
         .find_map(|(unit, factor)| text.strip_suffix(unit).map(|digits| (digits, factor)))

@@ -35,6 +35,10 @@ pub enum Route {
     Batch,
     /// `/api/v1/leads/{id}`
     Lead,
+    /// `/api/v1/leads/events`
+    Events,
+    /// `/api/v1/leads/{id}/events`
+    History,
     /// `/livez`
     Livez,
     /// `/readyz`
@@ -58,6 +62,8 @@ impl Route {
             Self::Leads => "/api/v1/leads",
             Self::Batch => "/api/v1/leads/batch",
             Self::Lead => "/api/v1/leads/{id}",
+            Self::Events => "/api/v1/leads/events",
+            Self::History => "/api/v1/leads/{id}/events",
             Self::Livez => "/livez",
             Self::Readyz => "/readyz",
             Self::OpenApi => "/openapi.json",
@@ -75,6 +81,8 @@ impl Route {
             Self::Leads
             | Self::Batch
             | Self::Lead
+            | Self::Events
+            | Self::History
             | Self::Livez
             | Self::Readyz
             | Self::Unmatched => false,
@@ -88,6 +96,8 @@ impl Route {
             Self::Leads
             | Self::Batch
             | Self::Lead
+            | Self::Events
+            | Self::History
             | Self::OpenApi
             | Self::Docs
             | Self::AsyncApi
@@ -107,6 +117,21 @@ pub struct RequestContext {
     rate: Cell<Option<RateStatus>>,
     batch: Cell<Option<BatchCount>>,
     waited: Cell<Option<Duration>>,
+    /// Its line is logged when the stream ends.
+    is_stream: Cell<bool>,
+}
+
+/// What became of a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamSummary {
+    /// From its first byte to its last.
+    pub took: std::time::Duration,
+    /// Events handed to the connection.
+    pub events: u64,
+    /// Bytes handed to the connection.
+    pub bytes: u64,
+    /// Why it ended.
+    pub end: &'static str,
 }
 
 /// What became of a batch.
@@ -144,6 +169,30 @@ impl RequestContext {
         self.batch.set(Some(batch));
     }
 
+    /// The answer is a stream: the request's line is logged at its end.
+    pub fn set_stream(&self) {
+        self.is_stream.set(true);
+    }
+
+    /// Logs the line of a stream that has ended.
+    pub fn log_stream(&self, summary: &StreamSummary) {
+        let StreamSummary { took, events, bytes, end } = *summary;
+        tracing::info!(
+            target: "http",
+            method = "GET",
+            route = self.route.get().pattern(),
+            status = 200,
+            us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            request_id = self.request_id,
+            workspace = self.workspace_id.get().map(tracing::field::display),
+            trace_id = self.trace.trace_id(),
+            events,
+            bytes,
+            end,
+            "request"
+        );
+    }
+
     /// Notes how long the broker was waited for.
     pub fn set_waited(&self, waited: Duration) {
         self.waited.set(Some(waited));
@@ -164,6 +213,7 @@ impl RequestContext {
             workspace_id: Cell::new(None),
             rate: Cell::new(None),
             batch: Cell::new(None),
+            is_stream: Cell::new(false),
             waited: Cell::new(None),
         }
     }
@@ -232,7 +282,9 @@ pub async fn observe(
         let own = context.waited.get().map(|waited| took.saturating_sub(waited));
         app.metrics.request(context.route.get(), response.status().as_u16(), took, own);
     }
-    tell(&context, &response, took);
+    if !context.is_stream.get() || !response.status().is_success() {
+        tell(&context, &response, took);
+    }
     Ok(response)
 }
 

@@ -66,6 +66,12 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// A content encoding other than gzip or zstd.
     UnsupportedContentEncoding,
+    /// The log does not hold what follows a position.
+    PositionGone,
+    /// A position beyond the end of the log.
+    PositionAhead,
+    /// The key has as many streams open as it may.
+    TooManyStreams,
     /// The key's requests of this minute are used up.
     RateLimitExceeded,
     /// A fault of the service.
@@ -122,6 +128,9 @@ impl ErrorCode {
             Self::UnsupportedContentEncoding => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding")
             }
+            Self::PositionGone => (StatusCode::GONE, "position_gone"),
+            Self::PositionAhead => (StatusCode::CONFLICT, "position_ahead"),
+            Self::TooManyStreams => (StatusCode::TOO_MANY_REQUESTS, "too_many_streams"),
             Self::RateLimitExceeded => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
             Self::InternalError => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
             Self::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
@@ -162,8 +171,9 @@ pub struct ApiError {
 impl ApiError {
     /// An error with a message that says what, where, and how to mend it.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        // Every 503 is one that a retry can mend.
-        let retry_after = (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+        // Every 503 is one that a retry can mend, and so is having too many streams.
+        let passes = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        let retry_after = passes.contains(&code.status()).then_some(1);
         Self {
             code,
             message: message.into(),
@@ -266,7 +276,9 @@ impl ApiError {
             "message": self.message,
             "details": self.details,
         });
-        if let (ErrorCode::RateLimitExceeded, Some(seconds)) = (self.code, self.retry_after) {
+        if let (StatusCode::TOO_MANY_REQUESTS, Some(seconds)) =
+            (self.status_code(), self.retry_after)
+        {
             body["retry_after"] = json!(seconds);
         }
         body

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use crate::access::{Directory, spawn_follower};
-use crate::broker::Broker;
+use crate::broker::{Broker, LogSource};
 use crate::config::ServeConfig;
 use crate::error::ApiError;
 use crate::in_flight::{InFlight, Share};
@@ -27,6 +27,7 @@ use crate::routes;
 use crate::server::compress::Kept;
 use crate::server::tls::Tls;
 use crate::server::{self, bind};
+use crate::stream::Streams;
 use crate::traced::RequestTrace;
 
 /// How often the last use of keys is written down.
@@ -44,6 +45,8 @@ pub struct App {
     pub projection: Arc<ProjectionWait>,
     /// Recent creations under an idempotency key.
     pub recent: Arc<Recent>,
+    /// What event streams share.
+    pub streams: Arc<Streams>,
     /// The figures.
     pub metrics: Arc<Metrics>,
     /// Time limits of a request.
@@ -197,6 +200,7 @@ impl Application {
             postgres,
             publishing,
             traces,
+            streams,
         } = config;
         let metrics = Metrics::install()?;
         let listener = bind(http.listen, "API_LISTEN")?;
@@ -204,6 +208,9 @@ impl Application {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let metrics_address = metrics_listener.local_addr().map_err(|error| error.to_string())?;
 
+        let source = LogSource { kafka: kafka.clone(), topic: events_topic.clone() };
+        let streams = Streams::start(streams, source)
+            .map_err(|error| format!("no thread for event streams: {error}"))?;
         let broker = Broker::start(&kafka, &events_topic).map_err(|e| e.to_string())?;
         let directory = Arc::new(Directory::default());
         let stop_follower = Arc::new(AtomicBool::new(false));
@@ -220,6 +227,7 @@ impl Application {
             broker: Arc::clone(&broker),
             read_model,
             projection: ProjectionWait::new(),
+            streams,
             recent: Recent::new(publishing.idempotency_cache),
             traces,
             limits: Limits {
@@ -300,6 +308,7 @@ impl Application {
         shutdown.await;
         tracing::info!(grace = ?grace, "shutting down");
         app.shutting_down.store(true, Ordering::Relaxed);
+        app.streams.stop();
         tokio::time::sleep(grace).await;
         let [api, metrics]: [ServerHandle; 2] = handles;
         // The server's own graceful stop waits for idle connections as well, so it comes second, and

@@ -24,6 +24,8 @@ mod sample;
 mod servers;
 mod service;
 mod spread;
+mod sse;
+mod stream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,6 +52,8 @@ enum Command {
     /// Measure the projection: its freshness, draining a log, rebuilding from it, and plain `COPY`.
     /// Prints JSON.
     Project(recipe::Options),
+    /// Measure event streams: many subscribers at a constant rate, and a replay. Prints JSON.
+    Stream(stream::Options),
     /// Send a generated day through a running system and compare what comes back (`bench/day`).
     Day(day::Options),
     /// Serve the baseline: a bare actix-web handler that reads a lead and answers 201.
@@ -121,6 +125,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Project(options) => block_on(recipe::project(options)).map(|()| ExitCode::SUCCESS),
         Command::Run(options) => block_on(recipe::run(options)).map(|()| ExitCode::SUCCESS),
+        Command::Stream(options) => block_on(stream::run(options)).map(|()| ExitCode::SUCCESS),
         Command::Day(options) => block_on(day::run(options)),
         Command::Bare { listen } => bare::serve(listen).map(|()| ExitCode::SUCCESS),
         Command::Produce { brokers, records, json } => {

@@ -12,10 +12,21 @@ use crate::{Event, Timestamp};
 
 /// The header that carries the W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
+/// The header that carries the event's id.
+pub const ID: &str = "ce_id";
+/// The header that names the workspace, see [`workspace_of`].
+pub const SOURCE: &str = "ce_source";
+/// The header that carries the event's type.
+pub const TYPE: &str = "ce_type";
 const CONTENT_TYPE: &str = "content-type";
 const JSON: &str = "application/json";
 const SPEC_VERSION: &str = "1.0";
 const SOURCE_PREFIX: &str = "/workspaces/";
+
+/// The workspace that a `ce_source` names.
+pub fn workspace_of(source: &[u8]) -> Option<Uuid> {
+    Uuid::try_parse_ascii(source.strip_prefix(SOURCE_PREFIX.as_bytes())?).ok()
+}
 
 /// The texts of an event's headers, in the order in which they are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +67,9 @@ impl Headers {
         let [id, source, subject, time] = self.ends;
         [
             ("ce_specversion", SPEC_VERSION),
-            ("ce_id", &self.texts[..id]),
-            ("ce_source", &self.texts[id..source]),
-            ("ce_type", self.event_type.name()),
+            (ID, &self.texts[..id]),
+            (SOURCE, &self.texts[id..source]),
+            (TYPE, self.event_type.name()),
             ("ce_subject", &self.texts[source..subject]),
             ("ce_time", &self.texts[subject..time]),
             ("ce_dataschema", self.event_type.dataschema()),
@@ -110,9 +121,9 @@ impl<'a> CloudEvent<'a> {
     ) -> Result<Self, HeaderError> {
         const NAMES: [&str; 9] = [
             "ce_specversion",
-            "ce_id",
-            "ce_source",
-            "ce_type",
+            ID,
+            SOURCE,
+            TYPE,
             "ce_subject",
             "ce_time",
             "ce_dataschema",

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{AccessRecord, Digest, Scope};
@@ -61,6 +62,7 @@ impl ActiveKey {
 pub struct Directory {
     loaded: AtomicBool,
     keys: RwLock<Keys>,
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +93,11 @@ impl Directory {
         keys.by_digest.get(digest).cloned()
     }
 
+    /// Changes whenever a key is made, replaced or revoked.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     /// Key ids and the time of their last use, of those used since the last call.
     pub fn take_last_uses(&self) -> Vec<(Uuid, i64)> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
@@ -103,14 +110,13 @@ impl Directory {
     pub fn apply(&self, record: &AccessRecord) {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let before = keys.forget(record.id);
-        if record.revoked_at.is_some() {
-            return;
-        }
-        if let Some(digest) = record.digest() {
+        if let (None, Some(digest)) = (record.revoked_at, record.digest()) {
             keys.digests.insert(record.id, digest);
             let share = before.map(|key| Arc::clone(&key.share)).unwrap_or_default();
             keys.by_digest.insert(digest, Arc::new(ActiveKey::of(record, share)));
         }
+        drop(keys);
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     fn take_in(&self, followed: Followed<'_>) {
@@ -129,6 +135,7 @@ impl Directory {
             Followed::Record(id, None) => {
                 if let Some(id) = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()) {
                     self.keys.write().unwrap_or_else(PoisonError::into_inner).forget(id);
+                    self.changes.send_modify(|changes| *changes += 1);
                 }
             }
         }

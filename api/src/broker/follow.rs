@@ -126,7 +126,7 @@ fn wait_for_topic(consumer: &BaseConsumer<Quiet>, topic: &str, stop: &AtomicBool
 }
 
 /// Connection trouble is told by the producer's state.
-struct Quiet;
+pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

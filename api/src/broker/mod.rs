@@ -3,6 +3,8 @@
 
 mod config;
 mod follow;
+mod questions;
+mod reader;
 mod state;
 mod watch;
 
@@ -23,6 +25,8 @@ use crate::in_flight::Permit;
 
 pub use config::{ConfigError, KafkaConfig};
 pub use follow::{Followed, follow, publish_once, read_to_end};
+pub use questions::{Bounds, Questions};
+pub use reader::{Attributes, LogReader, LogRecord, LogSource, Read, ReadAhead, Unreachable};
 
 use config::create;
 use state::{Context, SharedState, log};

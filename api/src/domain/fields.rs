@@ -204,7 +204,17 @@ pub(super) fn object(raw: &RawValue) -> Result<Json<'_>, Problem> {
         return Err((FieldCode::InvalidType, "must be a JSON object or null".to_owned()));
     }
     scan(raw.get(), 1).map_err(describe)?;
-    Ok(Json::from(raw))
+    Ok(one_line(raw))
+}
+
+/// Line breaks between values become spaces: an event is one line, for readers by line. Within
+/// strings the grammar has none.
+fn one_line(raw: &RawValue) -> Json<'_> {
+    if memchr::memchr2(b'\r', b'\n', raw.get().as_bytes()).is_none() {
+        return Json::from(raw);
+    }
+    let text = raw.get().replace(['\r', '\n'], " ");
+    Json::from_string(text).unwrap_or_else(|_| Json::from(raw))
 }
 
 fn string(raw: &RawValue) -> Result<Text<'_>, Problem> {

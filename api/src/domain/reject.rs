@@ -83,6 +83,10 @@ pub enum FieldCode {
     InvalidTime,
     /// Not a cursor that this service gave.
     InvalidCursor,
+    /// Not a position that this service gave to this workspace.
+    InvalidPosition,
+    /// Not a type of event.
+    UnknownType,
     /// Two parameters that exclude each other.
     MutuallyExclusive,
 }

@@ -11,6 +11,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi, ToSchema};
 use utoipa_swagger_ui as swagger;
 
+use super::docs_events::{self, HistoryAnswer, HistoryEntry, HistoryPagination};
 use super::health::{Liveness, Readiness};
 use super::list::{ListAnswer, Pagination};
 use super::{LeadAnswer, name_route, no_such_route, not_allowed};
@@ -73,10 +74,13 @@ async fn page(request: HttpRequest) -> Result<HttpResponse, ApiError> {
         description = "Takes leads in. A 2xx on a write means that the message broker has the event on \
             all in-sync replicas.",
     ),
-    paths(create, create_batch, list, fetch, update, livez, readyz, super::contract::asyncapi, super::contract::schema),
+    paths(
+        create, create_batch, list, docs_events::stream, fetch, update, docs_events::history, livez, readyz,
+        super::contract::asyncapi, super::contract::schema,
+    ),
     components(schemas(
         CreateLead, BatchItem, BatchAnswer, BatchOutcome, UpdateLead, Lead<'static>, LeadAnswer<'static>, ListAnswer, Pagination, ErrorAnswer,
-        FieldError, FieldCode, Liveness, Readiness,
+        FieldError, FieldCode, Liveness, Readiness, HistoryAnswer, HistoryEntry, HistoryPagination,
     )),
     security(("bearer" = []), ("api_key" = [])),
     modifiers(&Security),
@@ -190,7 +194,7 @@ pub(super) struct ErrorAnswer {
     /// More, by code; `fields` lists every field that is not valid.
     #[schema(value_type = Object)]
     details: Value,
-    /// Seconds; with `rate_limit_exceeded` only.
+    /// Seconds; with 429 only.
     retry_after: Option<u32>,
 }
 

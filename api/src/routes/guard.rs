@@ -9,7 +9,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-use crate::access::{ActiveKey, Scope};
+use crate::access::{ActiveKey, Digest, Scope};
 use crate::context::{BatchCount, RequestContext, Route};
 use crate::domain::MAX_LEAD_BYTES;
 use crate::domain::idempotency::IdempotencyKey;
@@ -42,15 +42,20 @@ pub(super) const JSON: &str = "application/json";
 /// A JSON value a line.
 pub(super) const LINES: &str = "application/x-ndjson";
 
+/// Server-Sent Events.
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
+
 /// One lead or one update.
 pub(super) const LEAD_BODY: Option<Body> = Some(Body { max: MAX_LEAD_BYTES, types: &[JSON] });
 
 /// A caller that was let in.
 pub(super) struct Caller {
     pub(super) workspace_id: Uuid,
+    /// The digest of its key's text.
+    pub(super) digest: Digest,
     /// Which of the route's content types the body has; none where no body is taken.
     pub(super) content_type: Option<&'static str>,
-    key: Arc<ActiveKey>,
+    pub(super) key: Arc<ActiveKey>,
     context: Rc<RequestContext>,
 }
 
@@ -63,6 +68,12 @@ impl Caller {
     /// Notes what became of a batch, for the log line.
     pub(super) fn note_batch(&self, batch: BatchCount) {
         self.context.set_batch(batch);
+    }
+
+    /// The answer is a stream: its end is logged through what this gives.
+    pub(super) fn stream_context(&self) -> Rc<RequestContext> {
+        self.context.set_stream();
+        Rc::clone(&self.context)
     }
 
     /// Notes how long the broker was waited for.
@@ -78,6 +89,16 @@ impl Caller {
 
 /// Lets a request in or says why not.
 pub(super) fn admit(request: &HttpRequest, app: &App, terms: Terms) -> Result<Caller, ApiError> {
+    admit_to(request, app, terms, JSON)
+}
+
+/// The same for answers of another content type.
+pub(super) fn admit_to(
+    request: &HttpRequest,
+    app: &App,
+    terms: Terms,
+    answer: &'static str,
+) -> Result<Caller, ApiError> {
     let context = RequestContext::of(request)
         .ok_or_else(|| ApiError::new(ErrorCode::InternalError, "the request has no context"))?;
     context.set_route(terms.route);
@@ -85,7 +106,7 @@ pub(super) fn admit(request: &HttpRequest, app: &App, terms: Terms) -> Result<Ca
     if let Some(body) = terms.body {
         check_declared_size(headers, body.max)?;
     }
-    let key = authenticate(headers, app)?;
+    let (key, digest) = authenticate(headers, app)?;
     context.set_workspace(key.workspace_id);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
@@ -102,9 +123,10 @@ pub(super) fn admit(request: &HttpRequest, app: &App, terms: Terms) -> Result<Ca
         return Err(ApiError::rate_limited(status, seconds));
     }
     key.used(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
-    check_accept(headers)?;
+    check_accept(headers, answer)?;
     let content_type = terms.body.map(|body| content_type(headers, body.types)).transpose()?;
-    Ok(Caller { workspace_id: key.workspace_id, content_type, key, context })
+    let workspace_id = key.workspace_id;
+    Ok(Caller { workspace_id, digest, content_type, key, context })
 }
 
 /// The idempotency key, if the request has one.
@@ -133,7 +155,7 @@ fn check_declared_size(headers: &HeaderMap, limit: usize) -> Result<(), ApiError
     }
 }
 
-fn authenticate(headers: &HeaderMap, app: &App) -> Result<Arc<ActiveKey>, ApiError> {
+fn authenticate(headers: &HeaderMap, app: &App) -> Result<(Arc<ActiveKey>, Digest), ApiError> {
     if !app.directory.is_loaded() {
         return Err(ApiError::new(
             ErrorCode::Starting,
@@ -146,9 +168,11 @@ fn authenticate(headers: &HeaderMap, app: &App) -> Result<Arc<ActiveKey>, ApiErr
             "send the API key as `Authorization: Bearer KEY` or `x-api-key: KEY`",
         )
     })?;
-    app.directory.find(&crate::access::digest(text)).ok_or_else(|| {
+    let digest = crate::access::digest(text);
+    let key = app.directory.find(&digest).ok_or_else(|| {
         ApiError::new(ErrorCode::InvalidApiKey, "the API key is unknown or was revoked")
-    })
+    })?;
+    Ok((key, digest))
 }
 
 /// The key as it was sent, by either header or by both alike.
@@ -176,11 +200,11 @@ pub fn credentials(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
     }
 }
 
-/// Whether the client takes JSON.
+/// Whether the client takes `answer`, a content type.
 ///
 /// # Errors
 /// When it does not: 406.
-pub fn check_accept(headers: &HeaderMap) -> Result<(), ApiError> {
+pub fn check_accept(headers: &HeaderMap, answer: &str) -> Result<(), ApiError> {
     let mut given = headers.get_all(header::ACCEPT).peekable();
     if given.peek().is_none() {
         return Ok(());
@@ -190,11 +214,12 @@ pub fn check_accept(headers: &HeaderMap) -> Result<(), ApiError> {
     let best = ranges
         .filter_map(|range| {
             let mut parts = range.split(';').map(str::trim);
-            let specificity = match parts.next()?.to_ascii_lowercase().as_str() {
-                "application/json" => 3,
-                "application/*" => 2,
-                "*/*" => 1,
-                _ => return None,
+            let range = parts.next()?;
+            let specificity = match range.strip_suffix("/*") {
+                Some("*") => 1,
+                Some(kind) if answer.split('/').next()?.eq_ignore_ascii_case(kind) => 2,
+                None if range.eq_ignore_ascii_case(answer) => 3,
+                Some(_) | None => return None,
             };
             let refused = parts.any(|part| {
                 part.strip_prefix("q=").is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0))
@@ -206,7 +231,7 @@ pub fn check_accept(headers: &HeaderMap) -> Result<(), ApiError> {
         Some((_, true)) => Ok(()),
         Some((_, false)) | None => Err(ApiError::new(
             ErrorCode::NotAcceptable,
-            "answers are application/json; send an Accept header that takes it, or none",
+            format!("answers are {answer}; send an Accept header that takes it, or none"),
         )),
     }
 }

@@ -5,9 +5,12 @@ mod body;
 mod contract;
 mod create;
 mod docs;
+mod docs_events;
+mod events;
 mod fetch;
 mod guard;
 mod health;
+mod history;
 mod list;
 mod query;
 mod update;
@@ -44,12 +47,29 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 .default_service(web::to(|request| not_allowed(request, Route::Batch, "POST"))),
         )
         .service(
+            // Before {id}, which would take it for a lead's.
+            web::resource("/api/v1/leads/events")
+                .route(web::get().to(events::stream))
+                .route(web::head().to(events::stream))
+                .default_service(web::to(|request| {
+                    not_allowed(request, Route::Events, "GET, HEAD")
+                })),
+        )
+        .service(
             web::resource("/api/v1/leads/{id}")
                 .route(web::get().to(fetch::fetch))
                 .route(web::head().to(fetch::fetch))
                 .route(web::patch().to(update::update))
                 .default_service(web::to(|request| {
                     not_allowed(request, Route::Lead, "GET, HEAD, PATCH")
+                })),
+        )
+        .service(
+            web::resource("/api/v1/leads/{id}/events")
+                .route(web::get().to(history::history))
+                .route(web::head().to(history::history))
+                .default_service(web::to(|request| {
+                    not_allowed(request, Route::History, "GET, HEAD")
                 })),
         )
         .service(

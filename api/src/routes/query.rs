@@ -42,29 +42,8 @@ impl ListQuery {
     /// # Errors
     /// Everything wrong with it, at once.
     pub fn parse(query: &str) -> Result<Self, Vec<FieldError>> {
-        let mut values: [Option<String>; NAMES.len()] = Default::default();
-        let mut errors = Vec::new();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            match NAMES.iter().position(|known| *known == name) {
-                Some(i) if values[i].is_some() => errors.push(FieldError::new(
-                    NAMES[i],
-                    FieldCode::DuplicateField,
-                    format!("{name} is given more than once; send it once"),
-                )),
-                Some(i) if value.is_empty() => errors.push(FieldError::new(
-                    NAMES[i],
-                    FieldCode::TooShort,
-                    format!("{name} is empty; leave it out for no filter"),
-                )),
-                Some(i) => values[i] = Some(value.into_owned()),
-                None => {
-                    let shown: String = name.chars().take(64).collect();
-                    let message = format!("unknown parameter; known are {}", NAMES.join(", "));
-                    errors.push(FieldError::new(shown, FieldCode::UnknownField, message));
-                }
-            }
-        }
-        let [limit, offset, cursor, source, code, visitor_id, after, before] = values;
+        let (given, errors) = values(query, NAMES);
+        let [limit, offset, cursor, source, code, visitor_id, after, before] = given;
         let mut take = Take { errors };
         if let (Some(_), Some(_)) = (&offset, &cursor) {
             take.errors.push(FieldError::new(
@@ -89,6 +68,36 @@ impl ListQuery {
         let start = cursor.unwrap_or(Start::Offset(offset.unwrap_or(0)));
         Ok(Self { limit: limit.unwrap_or(DEFAULT_LIMIT), start, filter })
     }
+}
+
+/// The values of the parameters `names`, in that order, and what is wrong with the query as such.
+pub(super) fn values<const N: usize>(
+    query: &str,
+    names: [&'static str; N],
+) -> ([Option<String>; N], Vec<FieldError>) {
+    let mut values = [const { None }; N];
+    let mut errors = Vec::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match names.iter().position(|known| *known == name) {
+            Some(i) if values[i].is_some() => errors.push(FieldError::new(
+                names[i],
+                FieldCode::DuplicateField,
+                format!("{name} is given more than once; send it once"),
+            )),
+            Some(i) if value.is_empty() => errors.push(FieldError::new(
+                names[i],
+                FieldCode::TooShort,
+                format!("{name} is empty; leave it out for no filter"),
+            )),
+            Some(i) => values[i] = Some(value.into_owned()),
+            None => {
+                let shown: String = name.chars().take(64).collect();
+                let message = format!("unknown parameter; known are {}", names.join(", "));
+                errors.push(FieldError::new(shown, FieldCode::UnknownField, message));
+            }
+        }
+    }
+    (values, errors)
 }
 
 /// The cursor that points behind a lead. Opaque to clients.
@@ -120,9 +129,9 @@ impl Take {
     }
 }
 
-type Parsed<T> = Result<T, (FieldCode, String)>;
+pub(super) type Parsed<T> = Result<T, (FieldCode, String)>;
 
-fn integer(text: &str, least: i64, most: i64) -> Parsed<i64> {
+pub(super) fn integer(text: &str, least: i64, most: i64) -> Parsed<i64> {
     let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
         Ok(number) if digits_only && (least..=most).contains(&number) => Ok(number),
@@ -158,7 +167,7 @@ fn uuid(text: &str) -> Parsed<Uuid> {
         .ok_or_else(|| (FieldCode::InvalidUuid, "must be a hyphenated UUID".to_owned()))
 }
 
-fn time(text: &str) -> Parsed<Timestamp> {
+pub(super) fn time(text: &str) -> Parsed<Timestamp> {
     Timestamp::parse(text).map_err(|error| {
         let hint = if text.contains(' ') { "; a + in a query string is written %2B" } else { "" };
         (FieldCode::InvalidTime, format!("{error}{hint}"))

@@ -82,6 +82,21 @@ pub(crate) fn watch(io: &dyn Any, patience: Duration, data: &mut Extensions) {
     data.insert(Connection { traffic, watch: actix_web::rt::spawn(watch) });
 }
 
+/// A peer that is gone without a word, or takes nothing of what was written, is given up by the
+/// kernel after `timeout`: the server's own writing has no limit.
+#[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
+pub(crate) fn limit_writes(io: &dyn Any, timeout: Duration) {
+    #[cfg(target_os = "linux")]
+    {
+        let tls = io.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
+        let Some(stream) = tls.or_else(|| io.downcast_ref::<TcpStream>()) else { return };
+        let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, millis) {
+            tracing::debug!(%error, "a connection has no limit for writing");
+        }
+    }
+}
+
 async fn end_when_idle(socket: std::net::TcpStream, traffic: Rc<Traffic>, patience: Duration) {
     loop {
         let since = match traffic.under_way.get() {

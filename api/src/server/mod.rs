@@ -43,6 +43,7 @@ pub(crate) fn api(
 ) -> Result<Server, String> {
     let origins = http.cors_origins.clone();
     let patience = http.keep_alive + http.header_timeout;
+    let write_timeout = app.streams.write_timeout();
     raise_open_files();
     let server = HttpServer::new(move || {
         ActixApp::new()
@@ -58,7 +59,10 @@ pub(crate) fn api(
     .max_connections(http.max_connections)
     .h2_initial_window_size(STREAM_WINDOW)
     .h2_initial_connection_window_size(CONNECTION_WINDOW)
-    .on_connect(move |io, data| connection::watch(io, patience, data))
+    .on_connect(move |io, data| {
+        connection::limit_writes(io, write_timeout);
+        connection::watch(io, patience, data);
+    })
     .shutdown_timeout(1)
     .disable_signals();
     let server = match tls {

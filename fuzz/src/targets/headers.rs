@@ -60,7 +60,7 @@ pub fn headers(data: &[u8]) {
             assert!(u128::from_str_radix(&place.trace_id(), 16).is_ok_and(|id| id != 0), "{text}");
         }
     }
-    let _ = check_accept(&headers);
+    let _ = check_accept(&headers, "application/json");
 }
 
 fn map(data: &[u8]) -> HeaderMap {
