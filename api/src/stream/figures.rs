@@ -22,6 +22,10 @@ impl Figures {
         describe_counter!("leads_stream_events_total", "Events handed to streams");
         describe_counter!("leads_stream_bytes_total", "Bytes handed to streams");
         describe_counter!("leads_streams_ended_total", "Event streams that have ended, by reason");
+        // From 0 on: a rate sees the first step.
+        for end in End::ALL {
+            metrics::counter!("leads_streams_ended_total", "reason" => end.name()).increment(0);
+        }
         Self {
             open: metrics::gauge!("leads_streams"),
             replays: metrics::gauge!("leads_stream_replays"),

@@ -50,6 +50,15 @@ pub(super) enum End {
 }
 
 impl End {
+    pub(super) const ALL: [Self; 6] = [
+        Self::ClientGone,
+        Self::SlowReader,
+        Self::Stalled,
+        Self::Shutdown,
+        Self::KeyRevoked,
+        Self::LogChanged,
+    ];
+
     /// The name in the last event, in metrics and in log lines.
     pub(super) fn name(self) -> &'static str {
         match self {

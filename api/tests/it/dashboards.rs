@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use leads_testkit::{DEADLINE, KeySpec, System, eventually};
+use leads_testkit::{Authority, DEADLINE, Folder, KeySpec, System, eventually};
 use promql_parser::label::MatchOp;
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
@@ -166,7 +166,13 @@ async fn eventful() -> &'static Series {
 }
 
 async fn scraped() -> Series {
+    let (folder, identity) = (Folder::new(), Authority::new().issue(&["localhost"]));
+    let file = |name: &str, pem: &[u8]| folder.write(name, pem).display().to_string();
+    let (cert, key) =
+        (file("tls.crt", &identity.certificate_pem()), file("tls.key", &identity.key_pem()));
     let own = Own::start(System::new().await, &[]).await;
+    let tls = [("API_TLS_CERT", cert.as_str()), ("API_TLS_KEY", &key)];
+    let in_tls = own.system.start_api_with(&tls).await;
     let Own { system, api, consumer, key } = &own;
     let id = api.post_lead(key, "{}").await.lead_id();
     assert_eq!(api.get_lead(key, &id).await.status, 200);
@@ -189,6 +195,7 @@ async fn scraped() -> Series {
     .await;
     let mut series = Series::default();
     series.scrape("leads-api", &api.get_metrics("/metrics").await.text());
+    series.scrape("leads-api", &in_tls.get_metrics("/metrics").await.text());
     series.scrape("leads-consumer", &consumer.get("/metrics").await.text());
     series
 }

@@ -32,7 +32,8 @@ fn above_the_bound_it_is_503_and_nothing_is_taken() {
             for answer in &refused {
                 assert_error(answer, 503, "overloaded");
             }
-            let shed = api.metric("leads_shed_total", r#"reason="overloaded""#).await;
+            // By the bound itself, or by the one key's share of it.
+            let shed = api.metric("leads_shed_total", "").await;
             assert!(shed >= 1.0, "{shed}");
             assert_eq!(system.records().await.len() - before, taken, "{bound:?}");
             assert_eq!(api.post_lead(&key, "{}").await.status, 201, "room again");

@@ -1,6 +1,6 @@
 //! One trace from the client to the row.
 
-use leads_testkit::{Api, DEADLINE, Key, Method, OtlpReceiver, ReceivedSpan, System};
+use leads_testkit::{Api, DEADLINE, Key, Method, OtlpReceiver, ReceivedSpan, Record, System};
 
 use crate::shared::{run, unlimited};
 
@@ -43,10 +43,11 @@ impl Traced {
         self.receiver.wait_for(name, |span| span.name == name).await
     }
 
-    /// What stands in the header of the last record.
-    async fn traceparent(&self) -> Option<String> {
+    /// What stands in the header of the record of this lead.
+    async fn traceparent(&self, lead_id: &str) -> Option<String> {
         let records = self.system.records().await;
-        let record = records.last().expect("a record");
+        let of_lead = |record: &&Record| record.key.as_deref() == Some(lead_id.as_bytes());
+        let record = records.iter().find(of_lead).expect("the record of the lead");
         record.header("traceparent").map(str::to_owned)
     }
 }
@@ -73,7 +74,7 @@ fn one_trace_leads_from_the_client_to_the_row() {
         assert_eq!(served.attributes["leads.workspace_id"], traced.key.workspace.to_string());
         let sent = traced.span(&format!("send {}", traced.system.events_topic())).await;
         assert_eq!((sent.trace_id.as_str(), &sent.parent), (TRACE, &served.span_id));
-        assert_eq!(traced.traceparent().await, Some(traceparent(&sent)));
+        assert_eq!(traced.traceparent(&id).await, Some(traceparent(&sent)));
         assert!(served.time.0 <= sent.time.0 && sent.time.1 <= served.time.1);
         let row = traced.span("project LeadCreated").await;
         assert_eq!((row.trace_id.as_str(), &row.parent), (TRACE, &sent.span_id));
@@ -98,11 +99,11 @@ fn what_is_not_to_be_recorded_is_passed_on_and_not_sent() {
         let never =
             [("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0")];
         let traced = Traced::start(&never).await;
-        traced.post(None).await;
-        let header = traced.traceparent().await.expect("a traceparent");
+        let id = traced.post(None).await;
+        let header = traced.traceparent(&id).await.expect("a traceparent");
         assert!(header.ends_with("-00"), "{header}");
-        traced.post(Some(&format!("00-{TRACE}-{CLIENT}-00"))).await;
-        let header = traced.traceparent().await.expect("a traceparent");
+        let id = traced.post(Some(&format!("00-{TRACE}-{CLIENT}-00"))).await;
+        let header = traced.traceparent(&id).await.expect("a traceparent");
         assert!(header.starts_with(&format!("00-{TRACE}-")) && header.ends_with("-00"), "{header}");
         // The parent decides, whatever is said of roots.
         traced.post(Some(&format!("00-{TRACE}-{CLIENT}-01"))).await;

@@ -6,7 +6,6 @@ pub mod redrive;
 mod rows;
 mod session;
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,10 +30,6 @@ pub(crate) use session::{counts_table, end_frozen_writers, leads_table};
 const CAREFUL_BATCHES: u32 = 100;
 /// How long a ROLLBACK may take before the connection is given up instead.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(2);
-
-/// Each statement sees what was committed before it, and so what the lock of the offsets was waited
-/// for, whatever the server's default is.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// How far a partition is projected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,13 +274,8 @@ async fn transaction(
     let Batch { generation: _, advances, records, mut events, mut rejected, held, traceparent } =
         batch;
     let keys = keys_to_read(&events, careful);
-    let opening = match traceparent {
-        // As sqlcommenter writes it: <https://google.github.io/sqlcommenter/spec/>
-        Some(place) => Cow::Owned(format!("{BEGIN} /*traceparent='{place}'*/")),
-        None => Cow::Borrowed(BEGIN),
-    };
     let (begun, moved, known, still_held) = join4(
-        session.client.batch_execute(&opening),
+        session.client.batch_execute(&session::begin(traceparent.as_deref())),
         move_offsets(session, topic, &advances),
         read_known(session, &keys),
         dead_letters::still_held(session, topic, &held),

@@ -9,7 +9,8 @@ use leads_shared::Event;
 use tokio_postgres::Row;
 
 use super::session::At;
-use super::{BEGIN, Store, Target, key_of, live_generation, read_known, rows};
+use super::session::BEGIN;
+use super::{Store, Target, key_of, live_generation, read_known, rows};
 use crate::failure::Failure;
 use crate::projection::decode::decode;
 use crate::projection::fold::fold;

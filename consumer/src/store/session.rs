@@ -1,5 +1,7 @@
 //! A connection with its settings and prepared statements.
 
+use std::borrow::Cow;
+
 use postgres_openssl::MakeTlsConnector;
 use tokio_postgres::{Client, Config, Statement};
 
@@ -114,6 +116,19 @@ pub(crate) fn leads_table(generation: i32) -> String {
 /// The table of a generation's counts.
 pub(crate) fn counts_table(generation: i32) -> String {
     format!("lead_counts_g{generation}")
+}
+
+/// Each statement sees what was committed before it, and so what the lock of the offsets was waited
+/// for, whatever the server's default is.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+/// Begins a transaction, with a comment of the trace that it belongs to, as sqlcommenter writes it:
+/// <https://google.github.io/sqlcommenter/spec/>.
+pub(super) fn begin(traceparent: Option<&str>) -> Cow<'static, str> {
+    match traceparent {
+        Some(place) => format!("{BEGIN} /*traceparent='{place}'*/").into(),
+        None => BEGIN.into(),
+    }
 }
 
 const MOVE_OFFSETS: &str = "
