@@ -1,7 +1,7 @@
 //! The log over HTTP: `GET /api/v1/leads/events`.
 //!
-//! A stream that is behind reads the log by itself ([`replay`]) until it is as far as the one reader
-//! that all share ([`tail`]), and then goes on with that. Its [`position`] holds at every moment: all
+//! A stream that is behind reads the log by itself (`replay`) until it is as far as the one reader
+//! that all share (`tail`), and then goes on with that. Its [`position`] holds at every moment: all
 //! of the workspace's events before it were handed to the connection, in order, and none behind it.
 
 mod config;
