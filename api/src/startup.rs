@@ -28,7 +28,7 @@ use crate::server::compress::Kept;
 use crate::server::tls::Tls;
 use crate::server::{self, bind};
 use crate::stream::Streams;
-use crate::traced::RequestTrace;
+use crate::traced::{Publishing, RequestTrace};
 
 /// How often the last use of keys is written down.
 const KEY_USE_PERIOD: Duration = Duration::from_mins(1);
@@ -96,11 +96,7 @@ impl App {
     ) -> Result<Published, ApiError> {
         let mut publishing = trace.publishing(self.publisher.topic(), 1);
         let result = self.publisher.publish(event, share, publishing.traceparent()).await;
-        result.map_err(|error| {
-            let error = self.shed(error);
-            publishing.fail(error.code_name());
-            error
-        })
+        result.map_err(|error| self.refused(error, &mut publishing))
     }
 
     /// Publishes events together; one result for each.
@@ -112,18 +108,12 @@ impl App {
     ) -> Vec<Result<Published, ApiError>> {
         let mut publishing = trace.publishing(self.publisher.topic(), events.len());
         let results = self.publisher.publish_all(events, share, publishing.traceparent()).await;
-        let told = results.into_iter().map(|result| {
-            result.map_err(|error| {
-                let error = self.shed(error);
-                publishing.fail(error.code_name());
-                error
-            })
-        });
-        told.collect()
+        let answers = results.into_iter();
+        answers.map(|result| result.map_err(|error| self.refused(error, &mut publishing))).collect()
     }
 
-    /// Counts a lead that was not taken for want of the broker.
-    fn shed(&self, error: PublishError) -> ApiError {
+    /// Counts a lead that was not taken for want of the broker, and marks the span of its publishing.
+    fn refused(&self, error: PublishError, publishing: &mut Publishing) -> ApiError {
         let shed = match error {
             PublishError::Unavailable => Some(Shed::Unavailable),
             PublishError::Stalled => Some(Shed::Stalled),
@@ -135,7 +125,9 @@ impl App {
         if let Some(reason) = shed {
             self.metrics.shed(reason);
         }
-        ApiError::from(error)
+        let error = ApiError::from(error);
+        publishing.fail(error.code_name());
+        error
     }
 
     /// An id for a new lead.
