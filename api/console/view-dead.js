@@ -45,7 +45,7 @@ export function deadLetters({ api, can, key, query, health }) {
   const again = () => (timer = setTimeout(() => (document.hidden ? again() : page(at)), EACH));
 
   function show(letters, { total, next_cursor: next }) {
-    setText(summary, total || letters.length ? `${count(total ?? letters.length)} ${all ? "in all" : "waiting"}, oldest first` : "");
+    setText(summary, total || letters.length ? `${count(total ?? letters.length)} ${all ? "in all" : "waiting"}, newest first` : "");
     replace(trouble, !letters.length && nothing(all));
     setAttribute(back, "hidden", at === 0);
     setAttribute(on, "hidden", !next);
@@ -125,5 +125,5 @@ function refresh(node, it) {
   if (tries.childElementCount && tries.dataset.count === String(history.length)) return;
   tries.dataset.count = history.length;
   if (!history.length) return;
-  replace(tries, h("h3", {}, plural(it.attempts ?? history.length, "try", "tries")), h("ol", {}, history.map((one) => h("li", {}, instant(one.at, dateTime), " ", spoken(one.reason), ": ", h("bdi", { class: "long" }, one.error)))));
+  replace(tries, h("h3", {}, plural(it.failed_redrives ?? history.length, "redrive that failed", "redrives that failed")), h("ol", {}, history.map((one) => h("li", {}, instant(one.at, dateTime), " ", spoken(one.reason), ": ", h("bdi", { class: "long" }, one.error)))));
 }
