@@ -12,7 +12,7 @@ describe("every view", () => {
 
   before(async () => {
     key = await makeKey({ name: "a name of some length for a key" });
-    for (const source of SOURCES) lead = await post(key, { source, code: "demo", properties: { note: "n".repeat(400), "a key ".repeat(20): 1 } });
+    for (const source of SOURCES) lead = await post(key, { source, code: "demo", properties: { note: "n".repeat(400), ["a key ".repeat(20)]: 1 } });
     await patch(key, lead.id, { summary: { text: "x".repeat(300) } });
     await projected(key, SOURCES.length);
     places = ["#/", "#/live", "#/search", `#/lead/${lead.id}`, "#/dead-letters", "#/dead-letters?state=all", "#/keys", "#/nowhere"];

@@ -119,7 +119,7 @@ test("a lead shows its fields and its history, by a link that can be passed on",
   await reads(events.nth(1).locator("pre"), '"schema_version": 1');
   await fits(page, "a lead with long values");
 
-  await reads(page.locator(".standing"), /All well|Look/);
+  await reads(page.locator(".standing"), /All well|Needs a look/);
   await patch(key, lead.id, { code: "third" });
   await page.getByRole("button", { name: "Show it" }).click();
   await eventually("the third event is shown", async () => (await events.count()) === 3);

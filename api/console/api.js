@@ -61,8 +61,11 @@ export class Api {
     });
   }
 
-  /** The body of a 2xx, with the ETag. Anything else is thrown as a Failure. */
-  async get(path, { signal } = {}) {
+  /**
+   * The body of a 2xx, with the ETag. Anything else is thrown as a Failure. exact: numbers keep their digits,
+   * for what is shown as it is and not reckoned with.
+   */
+  async get(path, { signal, exact = false } = {}) {
     const patience = AbortSignal.timeout(PATIENCE);
     const either = signal ? AbortSignal.any([signal, patience]) : patience;
     let response, text;
@@ -82,7 +85,7 @@ export class Api {
       if (failure.kind === "key") this.onKeyLost(failure);
       throw failure;
     }
-    return { body: parse(text), etag: response.headers.get("etag") };
+    return { body: exact ? parse(text) : JSON.parse(text), etag: response.headers.get("etag") };
   }
 }
 

@@ -1,6 +1,7 @@
 // What is around every view: where one is, how the service stands, whose key it is.
 
 import { h, replace, setAttribute, setText } from "./dom.js";
+import { clock } from "./format.js";
 import { openHelp } from "./help.js";
 import { setState, state } from "./parts.js";
 import { verdict } from "./verdict.js";
@@ -30,6 +31,7 @@ export class Chrome {
   }
 
   enter({ key, health }) {
+    const now = h("span", { class: "clock", title: "the time of the figures; all times are UTC" });
     const standing = h("a", { href: "#/", class: "standing" }, state("none", "…"));
     replace(
       this.#nav,
@@ -37,15 +39,17 @@ export class Chrome {
     );
     replace(
       this.#tools,
+      now,
       standing,
       h("span", { class: "who", title: `${key.name ?? "key"}: ${key.scopes.join(", ")}` }, h("bdi", { class: "clip" }, key.name || key.key_id), h("span", { class: "kind" }, key.kind)),
-      h("button", { type: "button", class: "quiet", onclick: () => this.#forget() }, "Forget key"),
+      h("button", { type: "button", class: "quiet", "aria-label": "Forget key", onclick: () => this.#forget() }, "Forget", h("span", { class: "wide-word" }, " key")),
       h("button", { type: "button", class: "quiet help", "aria-label": "Help and keyboard shortcuts", title: "Help (?)", onclick: openHelp }, "?"),
     );
     this.#off = health.changes.on(() => {
       const { level, short, title } = verdict(health);
       setState(standing.firstChild, level === "info" ? "ok" : level, short);
       setAttribute(standing, "title", title);
+      setText(now, health.answeredAt ? `${clock(health.answeredAt)} UTC` : "");
       this.#say(title);
     });
   }

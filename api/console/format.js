@@ -31,9 +31,24 @@ export function seconds(value) {
   if (value < 9.95) return `${value.toFixed(1)} s`;
   if (value < 59.5) return `${Math.round(value)} s`;
   const all = Math.round(value);
-  if (all < 3600) return `${Math.floor(all / 60)} min ${all % 60} s`;
+  if (all < 3600) return `${Math.floor(all / 60)} min${all % 60 ? ` ${all % 60} s` : ""}`;
   if (all < 86400) return `${Math.floor(all / 3600)} h ${Math.floor((all % 3600) / 60)} min`;
   return `${Math.floor(all / 86400)} d ${Math.floor((all % 86400) / 3600)} h`;
+}
+
+/** The same for an axis: one figure, one unit. */
+export function shortSeconds(value) {
+  if (!(value >= 60)) return seconds(value).replace(".0 ", " ");
+  const [size, unit] = value < 3600 ? [60, "min"] : value < 86400 ? [3600, "h"] : [86400, "d"];
+  return `${Math.round((value / size) * 10) / 10} ${unit}`;
+}
+
+/** Two of them side by side: 1.2 / 8.4 ms. */
+export function pair(one, other) {
+  if (!known(one) || !known(other)) return ABSENT;
+  const [first, second] = [seconds(one), seconds(other)];
+  const unit = second.split(" ").at(-1);
+  return first.endsWith(` ${unit}`) && first.split(" ").length === 2 ? `${first.split(" ")[0]} / ${second}` : `${first} / ${second}`;
 }
 
 export function age(time, now = Date.now()) {

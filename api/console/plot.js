@@ -22,8 +22,8 @@ export function plot({ title, unit, axis, legend = [] }) {
   const node = h(
     "section",
     { class: "tile" },
-    h("h3", {}, title, unit && h("span", { class: "unit" }, ` ${unit}`)),
-    h("p", { class: "headline" }, figure, legend.map(({ kind, name }) => h("span", { class: `legend ${kind}` }, name)), readout),
+    h("h3", {}, title, unit && h("span", { class: "unit" }, ` ${unit}`), legend.map(({ kind, name, hint }) => h("span", { class: `legend ${kind}`, title: hint }, name))),
+    h("p", { class: "headline" }, figure, readout),
     canvas,
   );
   const grid = svg("g", { class: "grid" });

@@ -3,7 +3,7 @@
 import { clock, count, plural, seconds } from "./format.js";
 
 /** An age of the oldest record that is not projected that is worth a word. */
-const BEHIND = 30;
+export const BEHIND = 30;
 const LEVELS = ["ok", "info", "warn", "bad"];
 
 /** {level, title, problems: [{level, text, cure, command, link}]}; level is one of ok, info, warn, bad. */
@@ -23,7 +23,7 @@ function title(health, level, problems) {
 function short(health, level) {
   if (health.failure?.kind === "away") return "No answer";
   if (!health.status && !health.ready) return health.failure ? "Unknown" : "…";
-  return { ok: "All well", info: "All well", warn: "Look", bad: "Trouble" }[level];
+  return { ok: "All well", info: "All well", warn: "Needs a look", bad: "Trouble" }[level];
 }
 
 function connection({ failure, awaySince, nextAt }, now) {
@@ -93,7 +93,7 @@ function service({ status, series }) {
       level: "warn",
       title: "The projection is behind",
       text: `${plural(projection.lag_records, "record")} not projected; the oldest has waited ${seconds(projection.lag_seconds)}. Reads show what was before.`,
-      cure: "Is leads-consumer running? It says what holds it up.",
+      cure: "Is leads-consumer running? What holds it up:",
       command: "leads-consumer status",
     });
   }

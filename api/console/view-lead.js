@@ -26,7 +26,7 @@ export function lead({ api, can, key, feed, rest }) {
     replace(fresh);
     newest = feed?.entries.at(-1)?.seq ?? newest;
     try {
-      const { body, etag } = await api.get(`api/v1/leads/${encodeURIComponent(id)}`, { signal: gone.signal });
+      const { body, etag } = await api.get(`api/v1/leads/${encodeURIComponent(id)}`, { signal: gone.signal, exact: true });
       replace(fields, table(body.data, etag));
       setAttribute(story, "hidden", null);
       replace(list);
@@ -45,7 +45,7 @@ export function lead({ api, can, key, feed, rest }) {
     const asked = new URLSearchParams({ limit: PAGE });
     if (cursor) asked.set("cursor", cursor);
     try {
-      const { body } = await api.get(`api/v1/leads/${encodeURIComponent(id)}/events?${asked}`, { signal: gone.signal });
+      const { body } = await api.get(`api/v1/leads/${encodeURIComponent(id)}/events?${asked}`, { signal: gone.signal, exact: true });
       list.append(...body.data.map(entry));
       const next = body.pagination.next_cursor;
       if (!next) return;

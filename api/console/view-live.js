@@ -20,7 +20,7 @@ export function live({ feed, key }) {
   if (!feed) return { title: "Live", focus: heading, node: h("div", {}, heading, missingScope("leads:read", "the leads of a workspace", key)) };
   const standing = state("none", "…");
   const hold = h("button", { type: "button", onclick: () => pause() }, "Pause");
-  const held = h("span", { class: "small" });
+  const held = h("span", { class: "small held" });
   const { node: list, body } = table("Leads as they come, newest first", COLUMNS);
   list.classList.add("rows");
   const empty = notice("info", "No lead yet", h("p", {}, "The next one of this workspace appears here at once."));

@@ -1,14 +1,16 @@
 // How the service stands, at a glance.
 
 import { h, reconcile, setAttribute, setText } from "./dom.js";
-import { age, bytes, clock, count, plural, rate, seconds, shortCount } from "./format.js";
+import { age, bytes, clock, count, pair, plural, rate, seconds, shortCount, shortSeconds } from "./format.js";
 import { command, missingScope, setState, state, table } from "./parts.js";
 import { plot } from "./plot.js";
 import { explain, spoken } from "./reasons.js";
-import { verdict } from "./verdict.js";
+import { BEHIND, verdict } from "./verdict.js";
 import { line, paced } from "./view-live.js";
 
 const LATEST = 8;
+/** A full bar is at least as many records: a few of them are no lag. */
+const SMALL = 1000;
 const LATEST_COLUMNS = [
   { name: "Time", kind: "time" },
   { name: "Event", kind: "event" },
@@ -76,9 +78,9 @@ function told(node, it) {
 /** The four plots. */
 function tiles(health) {
   const taken = plot({ title: "Leads acknowledged", unit: "a second", axis: shortCount });
-  const latency = plot({ title: "Acknowledgement", axis: seconds, legend: [{ kind: "a", name: "half within" }, { kind: "b", name: "99 % within" }] });
+  const latency = plot({ title: "Acknowledgement", axis: shortSeconds, legend: [{ kind: "a", name: "p50", hint: "half within" }, { kind: "b", name: "p99", hint: "99 of 100 within" }] });
   const records = plot({ title: "Projection lag", unit: "records", axis: shortCount });
-  const old = plot({ title: "Projection lag", unit: "age of the oldest", axis: seconds });
+  const old = plot({ title: "Projection lag", unit: "age of the oldest", axis: shortSeconds });
   const all = [taken, latency, records, old];
 
   function draw() {
@@ -90,7 +92,7 @@ function tiles(health) {
     taken.draw(points("rate").map((points) => ({ kind: "a", points })), rate(figures.rate), now);
     latency.draw(
       [...points("p99").map((points) => ({ kind: "b", points })), ...points("p50").map((points) => ({ kind: "a", points }))],
-      figures.p50 === null ? "–" : `${seconds(figures.p50)} / ${seconds(figures.p99)}`,
+      pair(figures.p50, figures.p99),
       now,
     );
     const lag = (name) => [{ kind: "a", points: series.lag.map((it) => ({ at: it.at, value: it[name] })) }];
@@ -112,7 +114,7 @@ function partitions(health) {
     const projection = health.status?.projection;
     const all = projection?.partitions ?? [];
     setText(caption, projection ? `${projection.topic}${projection.generation === null ? "" : `, generation ${projection.generation}`}` : "");
-    const most = Math.max(1, ...all.map((it) => it.lag_records ?? 0));
+    const most = Math.max(SMALL, ...all.map((it) => it.lag_records ?? 0));
     reconcile(body, all, (it) => it.partition, partition, (row, it) => place(row, it, most));
     setAttribute(none, "hidden", !health.status || all.length > 0);
   }
@@ -129,7 +131,7 @@ function place(row, { lag_records: lag, lag_seconds: old, next_offset: next, end
   setText(records, lag === 0 ? "even" : lag === null ? "–" : `${count(lag)} behind`);
   setText(wait, lag ? seconds(old) : "");
   setText(at, next === null ? count(end) : count(next));
-  setAttribute(row, "class", lag ? "behind" : null);
+  setAttribute(row, "class", !lag ? null : old > BEHIND ? "behind late" : "behind");
 }
 
 /** Dead letters, a rebuild, and what is in flight. */

@@ -91,7 +91,7 @@ export function search({ api, can, key, query }) {
 
   function show(leads, { total, next_cursor: next }) {
     const first = at * PAGE + 1;
-    setText(summary, leads.length ? `${count(first)}–${count(first + leads.length - 1)} of ${count(total)}, newest first` : "");
+    setText(summary, leads.length ? `${count(first)}–${count(first + leads.length - 1)} of ${count(total)}` : "");
     // A button that is focused must not be disabled under the hand: the other one takes over.
     const focused = document.activeElement;
     back.disabled = at === 0;

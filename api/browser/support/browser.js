@@ -42,7 +42,7 @@ export async function visitor(t, { viewport = DESKTOP, scheme = "light", key = n
   await context.exposeFunction("reportViolation", (text) => wrong.push(`policy: ${text}`));
   await context.addInitScript(() => document.addEventListener("securitypolicyviolation", (event) => window.reportViolation(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`)));
   // As if it had been entered in this tab; the tests of key.test.js enter it by hand.
-  if (key) await context.addInitScript((text) => sessionStorage.setItem("leads.key", text), key.key);
+  if (key) await context.addInitScript((text) => location.protocol === "http:" && sessionStorage.setItem("leads.key", text), key.key);
   context.on("request", (request) => {
     if (!request.url().startsWith(`${address()}/`)) wrong.push(`a request to ${request.url()}`);
   });
