@@ -24,7 +24,8 @@ const chrome = new Chrome({ forget: () => forget() });
 let session = null;
 let view = null;
 
-async function enter(text) {
+/** byHand: the form is left, and what was typed into goes away: its place is the view. */
+async function enter(text, byHand = false) {
   const api = new Api(text);
   const { body } = await api.get("api/v1/system/whoami");
   sessionStorage.setItem(STORED, text);
@@ -35,7 +36,7 @@ async function enter(text) {
   session.health.start();
   session.feed?.start();
   chrome.enter(session);
-  show();
+  show(byHand);
 }
 
 function forget(why) {
@@ -48,7 +49,7 @@ function forget(why) {
 }
 
 function ask(why) {
-  mount(keyForm({ enter, why }));
+  mount(keyForm({ enter: (text) => enter(text, true), why }));
 }
 
 function mount(next) {

@@ -22,7 +22,7 @@ export function plot({ title, unit, axis, legend = [] }) {
   const node = h(
     "section",
     { class: "tile" },
-    h("h3", {}, title, unit && h("span", { class: "unit" }, ` ${unit}`), legend.map(({ kind, name, hint }) => h("span", { class: `legend ${kind}`, title: hint }, name))),
+    h("h2", {}, title, unit && h("span", { class: "unit" }, ` ${unit}`), legend.map(({ kind, name, hint }) => h("span", { class: `legend ${kind}`, title: hint }, name))),
     h("p", { class: "headline" }, figure, readout),
     canvas,
   );

@@ -125,5 +125,5 @@ function refresh(node, it) {
   if (tries.childElementCount && tries.dataset.count === String(history.length)) return;
   tries.dataset.count = history.length;
   if (!history.length) return;
-  replace(tries, h("h3", {}, plural(it.failed_redrives ?? history.length, "redrive that failed", "redrives that failed")), h("ol", {}, history.map((one) => h("li", {}, instant(one.at, dateTime), " ", spoken(one.reason), ": ", h("bdi", { class: "long" }, one.error)))));
+  replace(tries, h("p", {}, plural(it.failed_redrives ?? history.length, "redrive that failed", "redrives that failed")), h("ol", {}, history.map((one) => h("li", {}, instant(one.at, dateTime), " ", spoken(one.reason), ": ", h("bdi", { class: "long" }, one.error)))));
 }

@@ -87,7 +87,7 @@ function table(it, etag) {
     "div",
     { class: "fields" },
     h("dl", { class: "facts" }, items.map(([name, shown]) => h("div", {}, h("dt", {}, name), h("dd", {}, shown)))),
-    h("div", { class: "objects" }, OBJECTS.map((name) => h("section", {}, h("h3", {}, name), it[name] === null ? h("p", { class: "none" }, "–") : json(it[name], name)))),
+    h("div", { class: "objects" }, OBJECTS.map((name) => h("section", {}, h("h2", {}, name), it[name] === null ? h("p", { class: "none" }, "–") : json(it[name], name)))),
   );
 }
 
