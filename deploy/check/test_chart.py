@@ -5,7 +5,7 @@ import unittest
 
 import kubernetes_validate
 import yaml
-from kit import CHART, SETS, environment, helm, known, load, one, pods, read, refused, render, start, version
+from kit import CHART, SETS, VALUES, environment, helm, known, load, one, pods, read, refused, render, start, version
 
 # The oldest that Chart.yaml takes, and the newest whose schemas are here.
 KUBERNETES = ["1.29", "1.37"]
@@ -14,111 +14,116 @@ HPA = ("--set", "consumer.autoscaling.kind=hpa")
 RENDERED = [(values, ()) for values in SETS] + [("minimal", HPA)]
 
 
+def every():
+    """What each set makes, with what it is called."""
+    return [(" ".join([values, *options]), render(values, *options)) for values, options in RENDERED]
+
+
+def every_pod():
+    return [(f"{label}: {name}", pod) for label, objects in every() for name, pod in pods(objects)]
+
+
 class Rendered(unittest.TestCase):
-    def each(self):
-        for values, options in RENDERED:
-            with self.subTest(values=values, options=options):
-                yield render(values, *options)
-
-    def each_pod(self):
-        for objects in self.each():
-            for name, pod in pods(objects):
-                with self.subTest(pod=name):
-                    yield name, pod
-
     def test_helm_lints_every_set(self):
         for values in SETS:
-            done = helm("lint", "--strict", CHART, "--values", f"{CHART}/../../check/values/{values}.yaml")
+            done = helm("lint", "--strict", CHART, "--values", VALUES / f"{values}.yaml")
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_kubernetes_schemas_take_every_object(self):
-        for objects in self.each():
-            for it in objects:
-                if it["kind"] in OTHERS:
-                    continue
-                for at in KUBERNETES:
-                    with self.subTest(kind=it["kind"], name=it["metadata"]["name"], kubernetes=at):
-                        kubernetes_validate.validate(it, at, strict=True)
+        for label, objects in every():
+            with self.subTest(label):
+                for it in objects:
+                    if it["kind"] in OTHERS:
+                        continue
+                    for at in KUBERNETES:
+                        with self.subTest(kind=it["kind"], name=it["metadata"]["name"], kubernetes=at):
+                            kubernetes_validate.validate(it, at, strict=True)
 
     def test_nothing_is_rendered_twice(self):
-        for objects in self.each():
-            names = [(it["kind"], it["metadata"]["name"]) for it in objects]
-            self.assertEqual(len(names), len(set(names)), names)
+        for label, objects in every():
+            with self.subTest(label):
+                names = [(it["kind"], it["metadata"]["name"]) for it in objects]
+                self.assertEqual(len(names), len(set(names)), names)
 
     def test_a_pod_may_do_nothing_that_it_needs_not(self):
-        for name, pod in self.each_pod():
-            self.assertFalse(pod["automountServiceAccountToken"])
-            self.assertFalse(pod["enableServiceLinks"])
-            security = pod["securityContext"]
-            self.assertTrue(security["runAsNonRoot"])
-            self.assertEqual(security["seccompProfile"]["type"], "RuntimeDefault")
-            for container in pod["containers"]:
-                self.assertEqual(
-                    container["securityContext"],
-                    {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                )
-                for bound in ("requests", "limits"):
-                    self.assertIn("memory", container["resources"][bound], name)
-                self.assertIn("cpu", container["resources"]["requests"])
+        for label, pod in every_pod():
+            with self.subTest(label):
+                self.assertFalse(pod["automountServiceAccountToken"])
+                self.assertFalse(pod["enableServiceLinks"])
+                security = pod["securityContext"]
+                self.assertTrue(security["runAsNonRoot"])
+                self.assertEqual(security["seccompProfile"]["type"], "RuntimeDefault")
+                for container in pod["containers"]:
+                    self.assertEqual(
+                        container["securityContext"],
+                        {
+                            "allowPrivilegeEscalation": False,
+                            "readOnlyRootFilesystem": True,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                    )
+                    for bound in ("requests", "limits"):
+                        self.assertIn("memory", container["resources"][bound], label)
+                    self.assertIn("cpu", container["resources"]["requests"])
 
     def test_the_user_is_the_images(self):
         user = int(re.search(r"^USER (\d+)", read("Dockerfile"), re.MULTILINE)[1])
-        for _, pod in self.each_pod():
-            self.assertEqual(pod["securityContext"]["runAsUser"], user)
+        for label, pod in every_pod():
+            with self.subTest(label):
+                self.assertEqual(pod["securityContext"]["runAsUser"], user)
 
     def test_every_mount_has_its_secret(self):
-        for name, pod in self.each_pod():
-            volumes = {it["name"]: it["secret"]["secretName"] for it in pod.get("volumes", [])}
-            for container in pod["containers"]:
-                mounts = {it["name"]: it["mountPath"] for it in container.get("volumeMounts", [])}
-                self.assertEqual(set(mounts), set(volumes), name)
-                files = [value for value in environment(container).values() if str(value).startswith("/etc/leads/")]
-                for file in files:
-                    self.assertTrue(any(file.startswith(f"{path}/") for path in mounts.values()), file)
-                # No mount without a variable that points into it.
-                self.assertTrue(all(any(file.startswith(path) for file in files) for path in mounts.values()), name)
+        for label, pod in every_pod():
+            with self.subTest(label):
+                volumes = {it["name"]: it["secret"]["secretName"] for it in pod.get("volumes", [])}
+                for container in pod["containers"]:
+                    mounts = {it["name"]: it["mountPath"] for it in container.get("volumeMounts", [])}
+                    self.assertEqual(set(mounts), set(volumes), label)
+                    files = [value for value in environment(container).values() if str(value).startswith("/etc/leads/")]
+                    for file in files:
+                        self.assertTrue(any(file.startswith(f"{path}/") for path in mounts.values()), file)
+                    # No mount without a variable that points into it.
+                    self.assertTrue(all(any(file.startswith(path) for file in files) for path in mounts.values()), label)
 
     def test_probes_ask_ports_that_are_there(self):
-        for name, pod in self.each_pod():
-            for container in pod["containers"]:
-                ports = {port["name"]: port["containerPort"] for port in container.get("ports", [])}
-                listen = {
-                    int(value.rsplit(":", 1)[1])
-                    for variable, value in environment(container).items()
-                    if variable.endswith("_LISTEN")
-                }
-                self.assertEqual(set(ports.values()), listen, name)
-                if container["args"] not in (["serve"], ["run"]):
-                    continue
-                paths = {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
-                for probe, path in paths.items():
-                    asked = container[probe]["httpGet"]
-                    self.assertEqual(asked["path"], path)
-                    self.assertIn(asked["port"], ports)
-                    tls = asked["port"] == "api" and "API_TLS_CERT" in environment(container)
-                    self.assertEqual(asked.get("scheme", "HTTP"), "HTTPS" if tls else "HTTP", probe)
+        for label, pod in every_pod():
+            with self.subTest(label):
+                for container in pod["containers"]:
+                    ports = {port["name"]: port["containerPort"] for port in container.get("ports", [])}
+                    listen = {
+                        int(value.rsplit(":", 1)[1])
+                        for variable, value in environment(container).items()
+                        if variable.endswith("_LISTEN")
+                    }
+                    self.assertEqual(set(ports.values()), listen, label)
+                    if container["args"] not in (["serve"], ["run"]):
+                        continue
+                    paths = {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+                    for probe, path in paths.items():
+                        asked = container[probe]["httpGet"]
+                        self.assertEqual(asked["path"], path)
+                        self.assertIn(asked["port"], ports)
+                        tls = asked["port"] == "api" and "API_TLS_CERT" in environment(container)
+                        self.assertEqual(asked.get("scheme", "HTTP"), "HTTPS" if tls else "HTTP", probe)
 
     def test_services_and_policies_meet_their_pods(self):
-        for objects in self.each():
-            labels = {
-                it["metadata"]["name"]: it["spec"]["template"]["metadata"]["labels"]
-                for it in objects
-                if it["kind"] in ("Deployment", "StatefulSet", "Job")
-            } | {it["metadata"]["name"]: it["metadata"]["labels"] for it in objects if it["kind"] == "Pod"}
-            for it in objects:
-                selector = {
-                    "Service": lambda spec: spec["selector"],
-                    "NetworkPolicy": lambda spec: spec["podSelector"]["matchLabels"],
-                    "PodDisruptionBudget": lambda spec: spec["selector"]["matchLabels"],
-                }.get(it["kind"])
-                if selector:
-                    wanted = selector(it["spec"]).items()
-                    found = [name for name, has in labels.items() if wanted <= has.items()]
-                    self.assertEqual(len(found), 1, (it["kind"], it["metadata"]["name"], found))
+        for label, objects in every():
+            with self.subTest(label):
+                labels = {
+                    it["metadata"]["name"]: it["spec"]["template"]["metadata"]["labels"]
+                    for it in objects
+                    if it["kind"] in ("Deployment", "StatefulSet", "Job")
+                } | {it["metadata"]["name"]: it["metadata"]["labels"] for it in objects if it["kind"] == "Pod"}
+                for it in objects:
+                    selector = {
+                        "Service": lambda spec: spec["selector"],
+                        "NetworkPolicy": lambda spec: spec["podSelector"]["matchLabels"],
+                        "PodDisruptionBudget": lambda spec: spec["selector"]["matchLabels"],
+                    }.get(it["kind"])
+                    if selector:
+                        wanted = selector(it["spec"]).items()
+                        found = [name for name, has in labels.items() if wanted <= has.items()]
+                        self.assertEqual(len(found), 1, (it["kind"], it["metadata"]["name"], found))
 
 
 class Settings(unittest.TestCase):
@@ -171,7 +176,6 @@ class Settings(unittest.TestCase):
             ]:
                 [container] = one(objects, kind)["spec"]["template"]["spec"]["containers"]
                 given = environment(container)
-                # An authority that is not here would be asked for.
                 given = {name: given[name] or secrets[name] for name in given}
                 start(binary, command, given)
 

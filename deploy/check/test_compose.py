@@ -54,7 +54,8 @@ class Prometheus(unittest.TestCase):
             service, port = target.split(":")
             self.assertEqual(f"leads-{service}", job)
             self.assertIn(service, SERVICES)
-            self.assertRegex(dockerfile, rf"METRICS_LISTEN=0\.0\.0\.0:{port}\n")
+            stage = dockerfile.split(f" AS {service}\n")[1].split("\nFROM ")[0]
+            self.assertRegex(stage, rf"METRICS_LISTEN=0\.0\.0\.0:{port}\n")
 
     def test_it_finds_the_alerts(self):
         [config] = [path for path in files("prometheus") if path.endswith("prometheus.yml")]

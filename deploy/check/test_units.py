@@ -35,6 +35,9 @@ def bounds(name):
 class Units(unittest.TestCase):
     def test_they_are_bound_alike(self):
         self.assertEqual(len({bounds(name) for name in UNITS}), 1)
+        lines = bounds(UNITS[0]).splitlines()
+        for line in ("NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "SystemCallFilter=@system-service"):
+            self.assertIn(line, lines)
 
     def test_they_wait_for_the_end_and_start_again(self):
         for name in SERVICES:
