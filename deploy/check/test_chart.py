@@ -179,6 +179,19 @@ class Settings(unittest.TestCase):
                 given = {name: given[name] or secrets[name] for name in given}
                 start(binary, command, given)
 
+    def test_every_value_has_a_default_to_read(self):
+        def compare(schema, values, path):
+            properties = schema.get("properties")
+            if path in ("global", "api.env", "consumer.env") or not properties:
+                return
+            names = {"global"} & set(properties) if not path else set()
+            self.assertEqual(set(properties) - names, set(values), path)
+            for name in set(properties) - names:
+                compare(properties[name], values[name], f"{path}.{name}".lstrip("."))
+
+        schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+        compare(schema, load("deploy/helm/leads/values.yaml"), "")
+
     def test_the_version_is_the_workspaces(self):
         chart = load("deploy/helm/leads/Chart.yaml")
         self.assertEqual((chart["version"], chart["appVersion"]), (version(), version()))

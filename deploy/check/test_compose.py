@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import unittest
 
+import jsonschema
 import yaml
 from kit import ROOT, load, read
 
@@ -24,6 +25,10 @@ def files(service):
 
 
 class Profile(unittest.TestCase):
+    def test_the_file_is_a_compose_file(self):
+        with open(os.environ["DEPLOY_COMPOSE_SCHEMA"]) as schema:
+            jsonschema.validate(COMPOSE, json.load(schema))
+
     def test_it_is_the_profiles_alone_and_pinned(self):
         for name, service in SERVICES.items():
             watching = name in ("prometheus", "grafana")
