@@ -13,7 +13,15 @@ pub fn scripts(mut command: clap::Command) -> Vec<(String, String)> {
     let written = places.into_iter().map(|(shell, place)| {
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut command, &name, &mut text);
-        (place, String::from_utf8_lossy(&text).into_owned())
+        let text = String::from_utf8_lossy(&text).into_owned();
+        (place, if shell == Shell::Bash { mended(&text, &name) } else { text })
     });
     written.collect()
+}
+
+/// clap_complete 4.6.11 calls a command whose name has a hyphen one thing where it finds it, and another
+/// where it looks it up, so that nothing would be offered behind it. The fault upstream:
+/// <https://github.com/clap-rs/clap/issues/6421>.
+fn mended(bash: &str, name: &str) -> String {
+    bash.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"))
 }

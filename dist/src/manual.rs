@@ -77,8 +77,19 @@ fn page(command: &Command, above: Option<&str>, release: &Release) -> Result<Str
     exit_status(&mut rest);
     see_also(&mut rest, command, above);
     rest.to_writer(&mut text)?;
-    let text = String::from_utf8(text)?.replace(PREAMBLE, "");
+    // Two breaks around an empty line are one.
+    let text = String::from_utf8(text)?.replace(PREAMBLE, "").replace("\n.br\n\n.br\n", "\n.sp\n");
+    let text = ascii(&text);
     Ok(PREAMBLE.to_owned() + &text.lines().map(marked).collect::<String>())
+}
+
+/// In characters that every formatter reads, whatever it takes the encoding for.
+fn ascii(text: &str) -> String {
+    let written = text.chars().map(|c| match c {
+        c if c.is_ascii() => c.to_string(),
+        c => format!("\\[u{:04X}]", u32::from(c)),
+    });
+    written.collect()
 }
 
 /// A line with its code in bold: help is written with backticks, which roff would make quotes.

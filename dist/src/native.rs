@@ -96,7 +96,7 @@ const SOURCES: [Source; 5] = [
     },
     Source {
         name: "swagger-ui",
-        links: "utoipa-swagger-ui-vendored",
+        links: "utoipa-swagger-ui",
         source: "utoipa-swagger-ui-vendored",
         version: |package| of_a_file(package, "README.md", "Swagger UI version: `", '`'),
         license: "Apache-2.0",

@@ -80,7 +80,7 @@ fn an_archive_has_what_an_operator_needs_and_is_the_same_each_time() {
         assert_eq!(told, format!("{binary} {VERSION}\n"));
         let sections = answer(Command::new("readelf").args(["--sections", "--wide"]).arg(&path));
         assert!(
-            !sections.contains(".debug_") && !sections.contains(".symtab"),
+            !sections.contains(".debug_info") && !sections.contains(".symtab"),
             "{binary} is stripped"
         );
         let needed = answer(Command::new("readelf").args(["--dynamic", "--wide"]).arg(&path));

@@ -30,7 +30,7 @@ fn offered_by_bash(words: &[&str]) -> Vec<String> {
     let ask = r#"
         source "$1"; shift
         COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
-        spec=($(complete -p "$1")); function=${spec[2]}
+        [[ $(complete -p "$1") =~ -F\ ([^ ]+) ]] && function=${BASH_REMATCH[1]}
         "$function" "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
         printf '%s\n' "${COMPREPLY[@]}"
     "#;
