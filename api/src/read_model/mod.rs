@@ -29,6 +29,9 @@ pub use system::{
 const COLUMNS: &str = "id, visitor_id, workspace_id, code, source, created_at, updated_at, \
      properties::text, location::text, identity_id, session_id, summary::text, company_id, version";
 
+/// The longest wait for a connection to be made.
+const CONNECT: Duration = Duration::from_secs(1);
+
 /// Why a read has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReadModelError {
@@ -74,8 +77,8 @@ impl ReadModel {
             .runtime(Runtime::Tokio1)
             // All connections busy is no reason to say that PostgreSQL is away.
             .wait_timeout(Some(Duration::from_secs(2)))
-            .create_timeout(Some(Duration::from_secs(1)))
-            .recycle_timeout(Some(Duration::from_secs(1)))
+            .create_timeout(Some(CONNECT))
+            .recycle_timeout(Some(CONNECT))
             .build()
             .map_err(|error| error.to_string())?;
         Ok(Self { pool, events_topic, told: Arc::default() })
@@ -195,6 +198,7 @@ impl ReadModel {
             PoolError::Timeout(TimeoutType::Wait) => {
                 return tracing::debug!(%error, "no connection to PostgreSQL");
             }
+            PoolError::Timeout(_) => format!("no answer within {CONNECT:?}"),
             PoolError::Backend(error) => match error.source() {
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),

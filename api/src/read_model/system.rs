@@ -116,19 +116,16 @@ const GENERATIONS: &str = "
     LEFT JOIN projection_offset AS o ON o.generation = g.generation AND o.topic = $1
     WHERE g.state IN ('live', 'building')";
 
-const BY_REASON: &str = "
-    SELECT reason, count(*), min(dead_at)
-    FROM dead_letters JOIN projection_generation USING (generation)
-    WHERE state = 'live' AND topic = $1 AND redriven_at IS NULL
-    GROUP BY reason ORDER BY count(*) DESC, reason";
+/// Not by a join: an index then gives the rows in their order.
+const LIVE: &str = "
+    generation = (SELECT generation FROM projection_generation WHERE state = 'live') AND topic = $1";
 
 const PAGE: &str = "
     SELECT dead_at, partition, \"offset\", lead_id,
         header_values[array_position(header_names, $4::text)], reason, error, holds_lead, record_time,
         redriven_at, history::text, coalesce(octet_length(record_value), 0)
     FROM dead_letters
-    WHERE generation = (SELECT generation FROM projection_generation WHERE state = 'live')
-        AND topic = $1 AND (dead_at, partition, \"offset\") < ($2, $3, $5)";
+    WHERE (dead_at, partition, \"offset\") < ($2, $3, $5) AND";
 
 const ORDER: &str = "ORDER BY dead_at DESC, partition DESC, \"offset\" DESC LIMIT $6";
 
@@ -140,9 +137,13 @@ impl ReadModel {
     pub async fn standing(&self) -> Result<Standing, ReadModelError> {
         let client = self.client().await?;
         let values: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&self.events_topic];
+        let by_reason_sql = format!(
+            "SELECT reason, count(*), min(dead_at) FROM dead_letters
+             WHERE {LIVE} AND redriven_at IS NULL GROUP BY reason ORDER BY count(*) DESC, reason"
+        );
         let (generations, reasons) = futures_util::future::try_join(
             run(&client, GENERATIONS, &values),
-            run(&client, BY_REASON, &values),
+            run(&client, &by_reason_sql, &values),
         )
         .await?;
         let mut standing = Standing::default();
@@ -167,7 +168,7 @@ impl ReadModel {
             WhichDeadLetters::Waiting => "AND redriven_at IS NULL",
             WhichDeadLetters::All => "",
         };
-        let sql = format!("{PAGE} {waiting} {ORDER}");
+        let sql = format!("{PAGE} {LIVE} {waiting} {ORDER}");
         let place = after.unwrap_or(DeadLetterPlace {
             dead_at_micros: DateTime::<Utc>::MAX_UTC.timestamp_micros(),
             partition: i32::MAX,
@@ -205,10 +206,11 @@ impl ReadModel {
     /// # Errors
     /// [`ReadModelError::Unavailable`].
     pub async fn dead_letter_totals(&self) -> Result<(i64, i64), ReadModelError> {
-        let sql = "SELECT count(*) FILTER (WHERE redriven_at IS NULL), count(*)
-             FROM dead_letters JOIN projection_generation USING (generation)
-             WHERE state = 'live' AND topic = $1";
-        let rows = self.query(sql, &[&self.events_topic]).await?;
+        let sql = format!(
+            "SELECT count(*) FILTER (WHERE redriven_at IS NULL), count(*) FROM dead_letters
+             WHERE {LIVE}"
+        );
+        let rows = self.query(&sql, &[&self.events_topic]).await?;
         let pair = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
         rows.first().map_or(Ok((0, 0)), pair).map_err(|error: Error| unavailable(&error))
     }

@@ -153,7 +153,7 @@ impl Looker {
                      `leads-consumer doctor` tells what to do"
                     .to_owned(),
             }),
-            Err(_) => Err(format!("PostgreSQL does not answer within {POSTGRES:?}")),
+            Err(_) => Err(format!("PostgreSQL is away: no answer within {POSTGRES:?}")),
         }
     }
 
