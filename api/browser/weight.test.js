@@ -23,6 +23,13 @@ test("all of the console is less than 150 kB, and none of it may be missing", as
   assert.ok(bytes < MOST_BYTES, `${bytes} bytes`);
 });
 
+test("each module is named in the page, so that none waits for another", async () => {
+  const page = await (await fetch(`${address()}/console`)).text();
+  for (const name of readdirSync(path.join(ROOT, "api/console"))) {
+    if (name.endsWith(".js")) assert.ok(page.includes(`"/console/${name}"`), name);
+  }
+});
+
 test("the policy lets in nothing but the console's own files", async () => {
   const response = await fetch(`${address()}/console`);
   const policy = response.headers.get("content-security-policy");

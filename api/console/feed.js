@@ -34,6 +34,7 @@ export class Feed {
   #connection = null;
   #wake = () => {};
   #hiding = 0;
+  #filled = false;
   #prefilled = new Set();
 
   constructor(api) {
@@ -111,7 +112,7 @@ export class Feed {
       this.#lostAt = null;
       this.failure = null;
       this.#become("live");
-      if (this.#seq === 0) this.#prefill();
+      if (!this.#filled) this.#prefill();
       await this.#read(response.body, listen);
     } finally {
       clearTimeout(watchdog);
@@ -175,6 +176,7 @@ export class Feed {
 
   /** What was there before the stream, so that a quiet system's list is not empty. */
   async #prefill() {
+    this.#filled = true;
     try {
       const { body } = await this.#api.get(`api/v1/leads?limit=${PREFILL}`, { signal: this.#stopped.signal });
       const live = new Set(this.entries.map((entry) => entry.leadId));

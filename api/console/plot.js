@@ -12,10 +12,10 @@ const BOTTOM = 16;
 const GAP = 25_000;
 
 /**
- * title; lines: [{name, kind}] with kind one of a, b; axis: value → short text.
+ * legend: [{name, kind}] with kind one of a, b; axis: value → short text; least: the lowest top of the axis.
  * draw(lines: [{kind, points: [{at, value}]}], headline) shows them.
  */
-export function plot({ title, unit, axis, legend = [] }) {
+export function plot({ title, unit, axis, least = 0, legend = [] }) {
   const figure = h("strong", { class: "figure" }, "–");
   const readout = h("span", { class: "readout" });
   const canvas = svg("svg", { class: "plot", role: "img", height: HEIGHT });
@@ -39,7 +39,7 @@ export function plot({ title, unit, axis, legend = [] }) {
     setAttribute(canvas, "aria-label", `${title}: ${headline} ${unit ?? ""}, the last five minutes`);
     if (width < 80) return;
     const values = lines.flatMap(({ points }) => points.map((point) => point.value).filter((value) => value !== null));
-    const top = ceiling(Math.max(0, ...values));
+    const top = ceiling(Math.max(least, ...values));
     drawGrid(top);
     replace(curves, lines.map(({ kind, points }) => svg("path", { class: `curve ${kind}`, d: path(points, top, now) })));
   };

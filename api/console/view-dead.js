@@ -24,6 +24,7 @@ export function deadLetters({ api, can, key, query, health }) {
   const cursors = [null];
   let at = 0;
   let timer = 0;
+  let said = "";
 
   async function page(to) {
     clearTimeout(timer);
@@ -38,7 +39,9 @@ export function deadLetters({ api, can, key, query, health }) {
       if (gone.signal.aborted) return;
       if (!(failure instanceof Failure)) throw failure;
       setText(summary, list.childElementCount ? "As of before:" : "");
-      replace(trouble, failed(failure, () => page(to)));
+      // Asked for again and again: what is the same stays, and with it what is focused.
+      if (said !== failure.message) replace(trouble, failed(failure, () => page(to)));
+      said = failure.message;
     }
     if (!gone.signal.aborted) again();
   }
@@ -46,7 +49,9 @@ export function deadLetters({ api, can, key, query, health }) {
 
   function show(letters, { total, next_cursor: next }) {
     setText(summary, total || letters.length ? `${count(total ?? letters.length)} ${all ? "in all" : "waiting"}, newest first` : "");
-    replace(trouble, !letters.length && nothing(all));
+    const empty = letters.length ? "" : "nothing";
+    if (said !== empty) replace(trouble, empty && nothing(all));
+    said = empty;
     setAttribute(back, "hidden", at === 0);
     setAttribute(on, "hidden", !next);
     reconcile(list, letters, (it) => `${it.partition}:${it.offset}`, (it) => letter(it, can), refresh);

@@ -30,6 +30,7 @@ export function keys({ api, can, key }) {
   const cursors = [null];
   let at = 0;
   let timer = 0;
+  let drawn = "";
 
   async function page(to) {
     clearTimeout(timer);
@@ -44,13 +45,13 @@ export function keys({ api, can, key }) {
       if (gone.signal.aborted) return;
       if (!(failure instanceof Failure)) throw failure;
       setText(summary, "");
+      drawn = "";
       replace(results, failed(failure, () => page(to)));
     }
-    if (!gone.signal.aborted) timer = setTimeout(() => (document.hidden ? again() : page(at)), EACH);
+    if (!gone.signal.aborted) again();
   }
   const again = () => (timer = setTimeout(() => (document.hidden ? again() : page(at)), EACH));
 
-  let drawn = "";
   function show(all, { total, next_cursor: next }) {
     setText(summary, `${plural(total ?? all.length, "key")} of all workspaces`);
     setAttribute(back, "hidden", at === 0);

@@ -77,9 +77,9 @@ function told(node, it) {
 
 /** The four plots. */
 function tiles(health) {
-  const taken = plot({ title: "Leads acknowledged", unit: "a second", axis: shortCount });
+  const taken = plot({ title: "Leads acknowledged", unit: "a second", axis: shortCount, least: 10 });
   const latency = plot({ title: "Acknowledgement", axis: shortSeconds, legend: [{ kind: "a", name: "p50", hint: "half within" }, { kind: "b", name: "p99", hint: "99 of 100 within" }] });
-  const records = plot({ title: "Projection lag", unit: "records", axis: shortCount });
+  const records = plot({ title: "Projection lag", unit: "records", axis: shortCount, least: 10 });
   const old = plot({ title: "Projection lag", unit: "age of the oldest", axis: shortSeconds });
   const all = [taken, latency, records, old];
 
@@ -171,7 +171,7 @@ function side(health) {
     const share = all ? Math.min(1, done / all) : 0;
     setAttribute(bar, "hidden", null);
     bar.value = share;
-    const left = speed.rate > 0 ? `, ${count(speed.rate)} a second, about ${seconds((all - done) / speed.rate)} left` : speed.rate === 0 && done < all ? ", standing still: is leads-consumer rebuild still running?" : "";
+    const left = all === null ? "" : speed.rate > 0 ? `, ${count(speed.rate)} a second, about ${seconds((all - done) / speed.rate)} left` : speed.rate === 0 && done < all ? ", standing still: is leads-consumer rebuild still running?" : "";
     setText(rebuilt, `Generation ${generation}: ${Math.floor(share * 100)} %, ${count(done)} of ${count(all)} records${left}. By ${builder ?? "?"} since ${began ? clock(Date.parse(began)) : "?"}.`);
   }
 
