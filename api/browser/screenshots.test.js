@@ -28,27 +28,26 @@ async function picture(page, name, options = {}) {
 }
 
 /** Whose machine the pictures were taken on is nobody's business. */
-async function unnamed(page) {
-  await page.route("**/api/v1/system/status", async (route) => {
+function unnamed(context) {
+  return context.route("**/api/v1/system/status", async (route) => {
     const response = await route.fetch();
     const json = await response.json();
     json.data.instance.id = "api-1:4711";
     await route.fulfill({ response, json });
   });
-  await reads(page.locator(".about"), "api-1:4711");
 }
 
 test("the pictures of the docs", { timeout: 900_000 }, async (t) => {
   const key = await makeKey({ name: "operations" });
-  const [light, dark] = [await open(t, key, "#/", { viewport: VIEW }), await open(t, key, "#/", { viewport: VIEW, scheme: "dark" })];
-  const phone = await open(t, key, "#/", { viewport: PHONE });
-  await Promise.all([light, dark, phone].map(unnamed));
+  const [light, dark] = [await open(t, key, "#/", { viewport: VIEW, prepare: unnamed }), await open(t, key, "#/", { viewport: VIEW, scheme: "dark", prepare: unnamed })];
+  const phone = await open(t, key, "#/", { viewport: PHONE, prepare: unnamed });
+  const curve = () => light.evaluate(() => document.querySelector(".curve")?.getAttribute("d"));
   // A load that goes up and down for as long as the plots need to have a shape.
   for (let i = 0; i < POINTS; i++) {
-    const { at } = await eventually("figures go on", async () => light.evaluate(() => ({ at: document.querySelector(".curve")?.getAttribute("d")?.length ?? 0 })));
+    const before = await curve();
     const load = Math.round(180 + 120 * Math.sin(i / 5) + 60 * Math.sin(i * 1.7));
     await postMany(key, load, (n) => lead(n + i));
-    await eventually("another point", async () => (await light.evaluate(() => document.querySelector(".curve")?.getAttribute("d")?.length ?? 0)) !== at);
+    await eventually("another point", async () => (await curve()) !== before);
   }
   for (let i = 0; i < 12; i++) await post(key, lead(i * 3));
   await picture(light, "overview");
