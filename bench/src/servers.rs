@@ -34,7 +34,8 @@ impl Servers {
     /// New topics, with as many replicas as there are brokers, and a new database.
     pub(crate) async fn system_with(&self, more: &[(&str, &str)]) -> Result<System> {
         let replicas = self.broker_count().to_string();
-        let more: Vec<_> = more.iter().copied().chain([("TOPIC_REPLICATION", &*replicas)]).collect();
+        let more: Vec<_> =
+            more.iter().copied().chain([("TOPIC_REPLICATION", &*replicas)]).collect();
         System::create_with(&self.brokers, &self.database_url, &more).await
     }
 
@@ -55,7 +56,8 @@ impl Servers {
         let folders = fs::read_dir(self.stack.as_ref()?.join("kafka/data")).ok()?.flatten();
         let partitions = folders.filter(|folder| {
             let name = folder.file_name();
-            let partition = name.to_str().and_then(|name| name.strip_prefix(topic)?.strip_prefix('-'));
+            let partition =
+                name.to_str().and_then(|name| name.strip_prefix(topic)?.strip_prefix('-'));
             partition.is_some_and(|partition| partition.parse::<u32>().is_ok())
         });
         let files = partitions.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten();

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::children::Guard;
-use crate::wait::{DEADLINE, eventually};
 use crate::system::unique_name;
 use crate::tls::{Folder, Identity};
+use crate::wait::{DEADLINE, eventually};
 
 /// What clients need to know besides the addresses; also that of the servers in the environment.
 const SECURITY: &[&str] = &[

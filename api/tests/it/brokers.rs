@@ -14,8 +14,8 @@ use crate::shared::{run, unlimited};
 const CLIENTS: usize = 8;
 /// Each client posts as often, so that the machine is left time to start brokers.
 const PACE: Duration = Duration::from_millis(20);
-/// The outages last longer than a request may wait.
-const WAIT: (&str, &str) = ("PUBLISH_TIMEOUT", "3s");
+/// The outages last longer than a request may wait; this is the shortest.
+const WAIT: (&str, &str) = ("PUBLISH_TIMEOUT", "2s");
 const BROKERS: [i32; 3] = [1, 2, 3];
 /// A broker starts, and a leader is found, in seconds; on a busy machine in more.
 const PATIENCE: Duration = Duration::from_mins(3);

@@ -123,8 +123,7 @@ fn target(case: &Case, api: &Service, key: &str) -> Result<Target> {
 
 async fn post(servers: &Servers, part: Part, case: Case, seconds: u64) -> Result<Posted> {
     let partitions = case.partitions.to_string();
-    let more =
-        [("TOPIC_PARTITIONS", partitions.as_str()), ("KAFKA_COMPRESSION_TYPE", &case.codec)];
+    let more = [("TOPIC_PARTITIONS", partitions.as_str()), ("KAFKA_COMPRESSION_TYPE", &case.codec)];
     let system = servers.system_with(&more).await?;
     let key = system.create_key(Uuid::now_v7()).await?;
     let mut apis = Vec::new();

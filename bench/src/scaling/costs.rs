@@ -79,8 +79,7 @@ impl Costs {
             })
         };
         let codec = |name: &str| {
-            let found =
-                posted(Part::Codecs, &|it| it.case.codec == name && it.case.batch == 1)?;
+            let found = posted(Part::Codecs, &|it| it.case.codec == name && it.case.batch == 1)?;
             log_bytes(found).with_context(|| format!("no size of a log with {name}"))
         };
         let drained = |partitions: u32| {
@@ -116,9 +115,8 @@ impl Costs {
 
     pub(crate) fn table(&self) -> String {
         let per_second = |value: f64| format!("{}/s", report::whole(value));
-        let row = |what: &str, figure: String, from: &str| {
-            vec![what.to_owned(), figure, from.to_owned()]
-        };
+        let row =
+            |what: &str, figure: String, from: &str| vec![what.to_owned(), figure, from.to_owned()];
         let (run, scale) = ("`leads-bench run`", "`leads-bench scale`");
         let rows = [
             row("API, a POST a lead", micros(self.api), run),

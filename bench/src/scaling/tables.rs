@@ -118,7 +118,9 @@ pub(super) fn disk(costs: &Costs) -> String {
             ("log a day, three replicas, lz4", &|rate| {
                 bytes(rate * 86_400.0 * costs.log_lz4 * REPLICAS)
             }),
-            ("log a year, three replicas, lz4", &|rate| bytes(rate * YEAR * costs.log_lz4 * REPLICAS)),
+            ("log a year, three replicas, lz4", &|rate| {
+                bytes(rate * YEAR * costs.log_lz4 * REPLICAS)
+            }),
             ("log a year, three replicas, zstd", &|rate| {
                 bytes(rate * YEAR * costs.log_zstd * REPLICAS)
             }),
@@ -138,7 +140,7 @@ pub(super) fn rebuild(costs: &Costs) -> String {
             vec![
                 leads(size),
                 bytes(size * (costs.row + costs.indexes)),
-                whole(hours),
+                cores_of(hours),
                 span(size / costs.rebuild_rate),
                 span(size / server),
                 span(size / server / 12.0),
@@ -206,8 +208,7 @@ pub(super) fn consumers(scale: &Scale) -> String {
         ]
     };
     let rows: Vec<_> = scale.drains.iter().map(row).collect();
-    let head =
-        ["consumers", "partitions", "leads/s", "consumer", "PostgreSQL", "broker", "load"];
+    let head = ["consumers", "partitions", "leads/s", "consumer", "PostgreSQL", "broker", "load"];
     table(&head, &rows)
 }
 

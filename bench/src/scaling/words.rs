@@ -4,7 +4,11 @@ use crate::report::whole;
 
 /// As many digits as mean something.
 fn short(value: f64) -> String {
-    if value < 9.95 { format!("{value:.1}") } else { whole(value) }
+    match value {
+        ..0.095 => format!("{value:.2}"),
+        ..9.95 => format!("{value:.1}"),
+        _ => whole(value),
+    }
 }
 
 pub(crate) fn micros(value: f64) -> String {
