@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use leads_shared::{Event, Payload, Timestamp};
+use leads_shared::{Event, Payload, Timestamp, UpdateEffect};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -254,9 +254,10 @@ impl Cursor {
         match &event.payload {
             Payload::LeadCreated { .. } => self.version == 0,
             Payload::LeadUpdated { expected_version, .. } => {
-                self.version > 0
-                    && event.event_id != self.last_event
-                    && expected_version.is_none_or(|expected| expected == self.version)
+                let Self { version, last_event, .. } = *self;
+                let effect =
+                    UpdateEffect::of(event.event_id, *expected_version, version, last_event);
+                version > 0 && effect == UpdateEffect::Takes
             }
         }
     }

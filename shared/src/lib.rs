@@ -4,6 +4,7 @@
 //! configured, and which partition a key belongs to. It can be tested and fuzzed alone.
 
 pub mod documents;
+pub mod effect;
 pub mod event;
 pub mod headers;
 pub mod kafka_settings;
@@ -14,6 +15,7 @@ pub mod schema;
 pub mod timestamp;
 pub mod topic;
 
+pub use effect::UpdateEffect;
 pub use event::{Event, Payload};
 pub use lead::{Change, Changes, Json, Lead, Text};
 pub use timestamp::Timestamp;

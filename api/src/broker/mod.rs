@@ -25,7 +25,7 @@ use crate::in_flight::Permit;
 
 pub use config::{ConfigError, KafkaConfig};
 pub use follow::{Followed, follow, publish_once, read_to_end};
-pub use questions::{Bounds, Questions};
+pub use questions::{Bounds, Questions, Times};
 pub use reader::{Attributes, LogReader, LogRecord, LogSource, Read, ReadAhead, Unreachable};
 
 use config::create;
@@ -38,6 +38,11 @@ const USUAL_HEADERS: usize = 9;
 /// Delivery reports are handed on together: each partition's come apart, and every one would wake
 /// this process's threads in a chain. Saves a tenth of the CPU time a lead for half of this in time.
 const REPORT_PAUSE: Duration = Duration::from_micros(200);
+
+/// The version of the linked librdkafka, as in `2.12.1`.
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
 
 /// Where a record stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,6 +208,16 @@ impl Broker {
             fatal: self.state.replaced_fatal.load(Ordering::Relaxed),
             lost: self.state.replaced_lost.load(Ordering::Relaxed),
         }
+    }
+
+    /// Records that were acknowledged since the start.
+    pub fn acknowledged(&self) -> u64 {
+        self.state.acknowledgements.load(Ordering::Relaxed)
+    }
+
+    /// Why Kafka can't be reached, in librdkafka's words; they name the broker and hold no secret.
+    pub fn trouble(&self) -> Option<String> {
+        self.state.trouble().map(|trouble| trouble.reason)
     }
 
     /// Partitions of the events topic; 0 until it was seen.

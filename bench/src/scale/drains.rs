@@ -12,7 +12,7 @@ use crate::drain::{projected_so_far, settle};
 use crate::kafka;
 use crate::load::rate;
 use crate::servers::Servers;
-use crate::service::connect;
+use crate::service::{Service, connect};
 
 /// Consumers and partitions.
 const CASES: [(usize, u32); 6] = [(1, 1), (1, 3), (1, 12), (1, 48), (2, 12), (3, 12)];
@@ -83,7 +83,7 @@ async fn drain(
     for _ in 0..consumers {
         running.push(system.spawn_consumer()?);
     }
-    let mut watched: Vec<_> = running.iter().map(|it| it.watched()).collect();
+    let mut watched: Vec<_> = running.iter().map(Service::watched).collect();
     watched.extend(servers.kafkas().into_iter().chain(servers.postgres()));
     let meter = Meter::start(&watched);
     let (mut first, mut projected, mut moved) = (None, 0, Instant::now());

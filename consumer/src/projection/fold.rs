@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use leads_shared::{Change, Changes, Event, Lead, Payload, Timestamp};
+use leads_shared::{Change, Changes, Event, Lead, Payload, Timestamp, UpdateEffect};
 use uuid::Uuid;
 
 use super::{Counted, Created, Key, Known, PreconditionFailure, Reason, Rejection, Tally, Updated};
@@ -109,16 +109,18 @@ impl<'a> Folded<'a> {
             State::Known(known, _) => (known.version, known.last_event_id),
         };
         let Update { event_id, occurred_at, changes, expected_version } = update;
-        if event_id == last_event_id {
-            self.tally.duplicate_update += 1;
-            return;
+        match UpdateEffect::of(event_id, expected_version, version, last_event_id) {
+            UpdateEffect::AlreadyTaken => {
+                self.tally.duplicate_update += 1;
+                return;
+            }
+            UpdateEffect::TooLate => {
+                self.tally.precondition_failed += 1;
+                self.precondition_failures.push(PreconditionFailure { event_id, occurred_at });
+                return;
+            }
+            UpdateEffect::Takes => self.tally.updated += 1,
         }
-        if expected_version.is_some_and(|expected| expected != version) {
-            self.tally.precondition_failed += 1;
-            self.precondition_failures.push(PreconditionFailure { event_id, occurred_at });
-            return;
-        }
-        self.tally.updated += 1;
         match state {
             State::Created(at) => {
                 let row = &mut self.created[*at];
