@@ -1,11 +1,13 @@
 //! The command line. `--help` is the reference of the configuration.
 
 use std::io::{self, Write};
+use std::sync::LazyLock;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use uuid::Uuid;
 
 use crate::access::{KeyKind, Scope};
+use crate::broker;
 use crate::config::{KafkaArgs, ServeArgs};
 
 /// Takes leads in over HTTP, publishes them to Kafka and reads them back from PostgreSQL.
@@ -15,7 +17,7 @@ use crate::config::{KafkaArgs, ServeArgs};
 ///
 /// `OTEL_EXPORTER_OTLP_ENDPOINT` turns traces on; the other `OTEL_*` variables hold as everywhere.
 #[derive(Debug, Parser)]
-#[command(name = "leads-api", version, max_term_width = 100)]
+#[command(name = "leads-api", version, long_version = long_version(), max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -28,6 +30,18 @@ pub struct Cli {
         global = true
     )]
     pub log_level: String,
+}
+
+/// What `--version` tells; `-V` tells the version alone.
+fn long_version() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let kafka = broker::librdkafka_version();
+        leads_version::long(&[
+            ("librdkafka", &kafka),
+            ("openssl", leads_postgres::openssl_version()),
+        ])
+    });
+    &TEXT
 }
 
 impl Cli {

@@ -91,7 +91,8 @@ impl Metrics {
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|error| error.to_string())?;
         describe();
-        metrics::gauge!("leads_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        let (version, commit) = (leads_version::VERSION, leads_version::COMMIT);
+        metrics::gauge!("leads_build_info", "version" => version, "commit" => commit).set(1.0);
         let process = Collector::new("leads_");
         process.describe();
         Ok(Arc::new(Self {
@@ -258,7 +259,7 @@ fn describe() {
         Unit::Seconds,
         "Time from handing an event to the producer to the broker's acknowledgement"
     );
-    describe_gauge!("leads_build_info", "1; the label tells the version");
+    describe_gauge!("leads_build_info", "1; the labels tell version and commit");
     describe_gauge!("leads_ready", "Whether leads are taken in: 1 or 0, as /readyz says");
     describe_gauge!(
         "leads_broker_state",

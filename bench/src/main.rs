@@ -30,6 +30,7 @@ mod stream;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -37,9 +38,15 @@ use clap::{Args, Parser, Subcommand};
 
 use cpu::Watched;
 
+/// What `--version` tells; `-V` tells the version alone.
+fn long_version() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| leads_version::long(&[]));
+    &TEXT
+}
+
 /// Load generator and benchmark recipes for leads.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, long_version = long_version())]
 struct Cli {
     #[command(subcommand)]
     command: Command,

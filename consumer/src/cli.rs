@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
@@ -10,6 +11,7 @@ use leads_shared::topic;
 use uuid::Uuid;
 
 use crate::projection::Reason;
+use crate::source;
 
 /// Projects the log of leads into PostgreSQL.
 ///
@@ -20,7 +22,7 @@ use crate::projection::Reason;
 ///
 /// Exit codes: 0 done; 1 the check or the work failed; 2 wrong usage or configuration.
 #[derive(Debug, Parser)]
-#[command(name = "leads-consumer", version)]
+#[command(name = "leads-consumer", version, long_version = long_version())]
 pub struct Cli {
     /// What to log: a level, or directives such as `info,librdkafka=debug`.
     #[arg(long, env = "LOG_LEVEL", default_value = "info", global = true)]
@@ -28,6 +30,18 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What `--version` tells; `-V` tells the version alone.
+fn long_version() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let kafka = source::librdkafka_version();
+        leads_version::long(&[
+            ("librdkafka", &kafka),
+            ("openssl", leads_postgres::openssl_version()),
+        ])
+    });
+    &TEXT
 }
 
 /// What to do.

@@ -99,7 +99,7 @@ fn describe() {
     describe_gauge!(REBUILD_PROGRESS, "How much of the live generation's way it has gone, 0 to 1");
     describe_gauge!(READY, "Whether it projects: 1 or 0, as /readyz says");
     describe_gauge!(DEPENDENCY_UP, "1 for each dependency that answers, 0 for one that doesn't");
-    describe_gauge!("leads_build_info", "1; the label tells the version");
+    describe_gauge!("leads_build_info", "1; the labels tell version and commit");
     PROCESS.describe();
     describe_counter!(RETRIES, "Tries that failed for a cause that passes, by cause");
     describe_counter!(REBALANCES, "Assignments and revocations of partitions");
@@ -113,7 +113,8 @@ fn describe() {
     for cause in CAUSES {
         counter!(RETRIES, "cause" => cause).increment(0);
     }
-    gauge!("leads_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    let (version, commit) = (leads_version::VERSION, leads_version::COMMIT);
+    gauge!("leads_build_info", "version" => version, "commit" => commit).set(1.0);
     set_rebuild(None);
     counter!(REBALANCES).increment(0);
     counter!(FENCED).increment(0);

@@ -31,6 +31,12 @@ enum Verify {
     ChainAndHost,
 }
 
+/// The version of the linked OpenSSL, as in `3.6.3`.
+pub fn openssl_version() -> &'static str {
+    let text = openssl::version::version();
+    text.split(' ').nth(1).unwrap_or(text)
+}
+
 /// Reads a connection URL (`postgres://user:password@host:port/database?…`).
 ///
 /// `root_cert` is the file of trusted certificates (PEM) when the URL has no `sslrootcert`; with

@@ -39,6 +39,11 @@ const USUAL_HEADERS: usize = 9;
 /// this process's threads in a chain. Saves a tenth of the CPU time a lead for half of this in time.
 const REPORT_PAUSE: Duration = Duration::from_micros(200);
 
+/// The version of the linked librdkafka, as in `2.12.1`.
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
 /// Where a record stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {

@@ -60,7 +60,10 @@ pub(crate) struct OpenRun {
     pub(crate) per_second: f64,
     /// Of the answers 2xx, from when they were due.
     pub(crate) latency: Spread,
-    /// The same, by share.
+    /// The same from when they were sent: without the wait for a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since_sent: Option<Spread>,
+    /// `latency`, by share.
     pub(crate) curve: Vec<Point>,
     /// Of the answers 503, from when they were due.
     pub(crate) unavailable: Spread,
@@ -98,6 +101,7 @@ struct Tally {
     acknowledged: u64,
     acknowledged_in_time: u64,
     latency: Times,
+    since_sent: Times,
     unavailable: Times,
     kinds: BTreeMap<Kind, Times>,
     behind: Times,
@@ -115,6 +119,7 @@ impl Tally {
             acknowledged: 0,
             acknowledged_in_time: 0,
             latency: Times::new(),
+            since_sent: Times::new(),
             unavailable: Times::new(),
             kinds: BTreeMap::new(),
             behind: Times::new(),
@@ -138,6 +143,7 @@ impl Tally {
                 self.succeeded += 1;
                 self.acknowledged += leads;
                 self.latency.record(took);
+                self.since_sent.record(done.saturating_sub(sent));
                 self.kinds.entry(kind).or_insert_with(Times::new).record(took);
                 None
             }
@@ -215,6 +221,7 @@ pub(crate) async fn open_loop(
         unsent: tally.unsent,
         acknowledged: tally.acknowledged,
         per_second: rate(tally.acknowledged_in_time, seconds),
+        since_sent: Some(tally.since_sent.spread()),
         curve: tally.latency.curve(),
         unavailable: tally.unavailable.spread(),
         kinds: kinds.into_iter().map(|(kind, times)| (kind, times.spread())).collect(),

@@ -141,6 +141,11 @@ fn overloaded(found: &Overload, subtitle: String) -> Figure {
     ];
     let height = |micros: u64| (float(micros.max(1)) / 1_000.0).log10();
     let mut times = vec![over("answered 2xx", &|run| height(run.latency.p99_micros))];
+    if points.iter().all(|run| run.since_sent.is_some()) {
+        let since_sent =
+            |run: &OpenRun| height(run.since_sent.as_ref().map_or(0, |it| it.p99_micros));
+        times.push(over("answered 2xx, since it was sent", &since_sent));
+    }
     let refused: Vec<_> = points.iter().filter(|run| run.unavailable.count > 0).collect();
     if !refused.is_empty() {
         times.push(Line {
@@ -251,6 +256,7 @@ mod tests {
             per_second: 1_000.0,
             latency: times.spread(),
             curve: times.curve(),
+            since_sent: Some(times.spread()),
             unavailable: Spread::default(),
             kinds: BTreeMap::new(),
             generator: Generator {
@@ -305,7 +311,7 @@ mod tests {
         let figure = overloaded(&found, String::new());
         let heights: Vec<f64> = figure.panels[0].lines.iter().map(|l| l.points[0].1).collect();
         assert!(heights.iter().zip([1_000.0, 900.0, 100.0]).all(|(a, b)| close(*a, b)));
-        // No 503 was timed, so no line tells how long they took.
-        assert_eq!(figure.panels[1].lines.len(), 1);
+        // No 503 was timed, so no line tells how long they took: since due and since sent are there.
+        assert_eq!(figure.panels[1].lines.len(), 2);
     }
 }

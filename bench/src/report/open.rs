@@ -163,6 +163,7 @@ pub(crate) fn overload_part(overload: &Overload) -> String {
                 percent(run.unsent, run.offered),
                 millis(run.latency.p50_micros),
                 millis(run.latency.p99_micros),
+                run.since_sent.as_ref().map_or_else(|| "–".to_owned(), |it| millis(it.p99_micros)),
                 match &run.unavailable {
                     Spread { count: 0, .. } => "–".to_owned(),
                     spread => millis(spread.p99_micros),
@@ -180,6 +181,7 @@ pub(crate) fn overload_part(overload: &Overload) -> String {
         "% never sent",
         "p50 ms",
         "p99 ms",
+        "since sent",
         "p99 of 503 ms",
         "peak MiB",
         "generator kept up",

@@ -282,13 +282,16 @@ fn builder() -> String {
 }
 
 fn in_words(report: &Report) -> String {
-    let Report { live_leads, new_leads, new_counted, left_out, differences, .. } = report;
+    let Report { live_leads, new_leads, miscounted, left_out, differences, .. } = report;
     let mut lines = vec![format!(
         "{differences} leads differ: {new_leads} leads, the live generation has {live_leads}, \
          {left_out} left out for events of this moment"
     )];
-    if new_counted != new_leads {
-        lines.push(format!("the new generation's counts add up to {new_counted}"));
+    if *miscounted > 0 {
+        lines.push(format!(
+            "{miscounted} counts of the new generation, by workspace, source or code, are not the \
+             number of its leads"
+        ));
     }
     lines.extend(report.listed.iter().map(|difference| {
         let verify::Difference { workspace_id, lead_id, partition, kind } = difference;

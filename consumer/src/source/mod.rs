@@ -40,6 +40,11 @@ impl Membership {
     }
 }
 
+/// The version of the linked librdkafka, as in `2.12.1`.
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
 /// The lane of a partition, one of `lanes`.
 pub fn lane_of(partition: i32, lanes: usize) -> usize {
     usize::try_from(partition).unwrap_or(0) % lanes.max(1)
