@@ -18,6 +18,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
  && cp target/release/leads-api target/release/leads-consumer /out/
 
 FROM debian:bookworm-slim AS runtime
+LABEL org.opencontainers.image.title=leads \
+      org.opencontainers.image.description="An event-sourced lead service: HTTP to Kafka to PostgreSQL" \
+      org.opencontainers.image.licenses=Apache-2.0
 # ca-certificates: TLS to Kafka and PostgreSQL verifies by default.
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates \

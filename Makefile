@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test test-examples chaos fuzz bench day check audit dist schemas
+.PHONY: help run test test-examples test-deploy test-browser chaos fuzz bench day check audit dist schemas
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -7,12 +7,15 @@ help: ## this list
 run: ## the whole system: servers, API, consumer, a demo key; Ctrl-C ends it, the data stays
 	@dev/run
 
-test: ## every test but test-examples, on servers of its own
+test: ## every test but test-examples and test-deploy, on servers of its own
 	@dev/prerequisites
 	@dev/stack exec -- cargo test --workspace --locked
 
 test-examples: ## the subscribers of examples/, in four languages, on servers of their own
 	@examples/test
+
+test-deploy: ## the Helm chart, the units of systemd, Prometheus and Grafana of the compose file
+	@deploy/test
 
 chaos: ## faults at random under load, for SECONDS=600; CHAOS_SEED repeats a run
 	@dev/prerequisites

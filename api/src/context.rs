@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::ConnectionType;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
 use leads_traces::Traces;
@@ -39,6 +39,16 @@ pub enum Route {
     Events,
     /// `/api/v1/leads/{id}/events`
     History,
+    /// `/api/v1/system/status`
+    SystemStatus,
+    /// `/api/v1/system/dead-letters`
+    DeadLetters,
+    /// `/api/v1/system/keys`
+    Keys,
+    /// `/api/v1/system/whoami`
+    Whoami,
+    /// `/console` and its files.
+    Console,
     /// `/livez`
     Livez,
     /// `/readyz`
@@ -64,6 +74,11 @@ impl Route {
             Self::Lead => "/api/v1/leads/{id}",
             Self::Events => "/api/v1/leads/events",
             Self::History => "/api/v1/leads/{id}/events",
+            Self::SystemStatus => "/api/v1/system/status",
+            Self::DeadLetters => "/api/v1/system/dead-letters",
+            Self::Keys => "/api/v1/system/keys",
+            Self::Whoami => "/api/v1/system/whoami",
+            Self::Console => "/console",
             Self::Livez => "/livez",
             Self::Readyz => "/readyz",
             Self::OpenApi => "/openapi.json",
@@ -77,27 +92,37 @@ impl Route {
     /// Whether its answers are the same for everybody until the process ends.
     fn is_fixed(self) -> bool {
         match self {
-            Self::OpenApi | Self::Docs | Self::AsyncApi | Self::Schema => true,
+            Self::OpenApi | Self::Docs | Self::AsyncApi | Self::Schema | Self::Console => true,
             Self::Leads
             | Self::Batch
             | Self::Lead
             | Self::Events
             | Self::History
+            | Self::SystemStatus
+            | Self::DeadLetters
+            | Self::Keys
+            | Self::Whoami
             | Self::Livez
             | Self::Readyz
             | Self::Unmatched => false,
         }
     }
 
-    /// Probes come every second and say nothing new: their line is logged at debug level.
-    fn is_probe(self) -> bool {
+    /// What comes every second and says nothing new: its line is logged at debug level.
+    fn is_quiet(self, status: StatusCode) -> bool {
         match self {
             Self::Livez | Self::Readyz => true,
+            // A console asks each second; who is not let in is worth a line.
+            Self::SystemStatus => status.is_success(),
             Self::Leads
             | Self::Batch
             | Self::Lead
             | Self::Events
             | Self::History
+            | Self::DeadLetters
+            | Self::Keys
+            | Self::Whoami
+            | Self::Console
             | Self::OpenApi
             | Self::Docs
             | Self::AsyncApi
@@ -319,5 +344,5 @@ fn tell(context: &RequestContext, response: &ServiceResponse, took: Duration) {
             )
         };
     }
-    if route.is_probe() { line!(debug) } else { line!(info) }
+    if route.is_quiet(response.status()) { line!(debug) } else { line!(info) }
 }

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod broker;
+pub mod buckets;
 pub mod cli;
 pub mod config;
 pub mod context;
@@ -22,6 +23,7 @@ pub mod routes;
 pub mod server;
 pub mod startup;
 pub mod stream;
+pub mod system;
 pub mod telemetry;
 mod told;
 pub mod traced;

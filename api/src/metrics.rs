@@ -1,6 +1,7 @@
 //! The figures of the API, on the metrics port in Prometheus' text format.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
 use crate::broker::Replaced;
+use crate::buckets::{Buckets, Counted};
 use crate::context::Route;
 
 /// Upper bounds in seconds: below a millisecond for the service itself, seconds for outages.
@@ -49,7 +51,11 @@ pub struct Metrics {
     handle: PrometheusHandle,
     requests: RwLock<HashMap<(Route, u16), Answered>>,
     shed: [Counter; SHED.len()],
+    /// The same as `shed`, to be read back.
+    refused: [AtomicU64; SHED.len()],
     publish_seconds: Histogram,
+    /// The same as `publish_seconds`, to be read back.
+    acknowledge: Buckets,
     in_flight: Gauge,
     in_flight_bytes: Gauge,
     producer_queue: Gauge,
@@ -98,7 +104,9 @@ impl Metrics {
                 counter.increment(0);
                 counter
             }),
+            refused: Default::default(),
             publish_seconds: metrics::histogram!("leads_publish_seconds"),
+            acknowledge: Buckets::new(BUCKETS),
             in_flight: metrics::gauge!("leads_publish_in_flight"),
             in_flight_bytes: metrics::gauge!("leads_publish_in_flight_bytes"),
             producer_queue: metrics::gauge!("leads_producer_queue_records"),
@@ -137,11 +145,23 @@ impl Metrics {
     /// Counts a lead that was refused for want of room or of a broker.
     pub fn shed(&self, reason: Shed) {
         self.shed[reason as usize].increment(1);
+        self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many leads were refused for this reason.
+    pub fn refused(&self, reason: Shed) -> u64 {
+        self.refused[reason as usize].load(Ordering::Relaxed)
     }
 
     /// Counts an acknowledged publish.
     pub fn published(&self, took: Duration) {
         self.publish_seconds.record(took);
+        self.acknowledge.record(took);
+    }
+
+    /// How long acknowledged publishes took; a batch is one.
+    pub fn acknowledged(&self) -> Counted {
+        self.acknowledge.read()
     }
 
     /// Counts an update that came too late for the version it expected.

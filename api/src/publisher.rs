@@ -210,6 +210,11 @@ impl Publisher {
         if self.in_flight.oldest() > STALLED_AFTER { Err(PublishError::Stalled) } else { Ok(()) }
     }
 
+    /// What is handed over and not answered for yet.
+    pub fn in_flight(&self) -> &InFlight {
+        &self.in_flight
+    }
+
     /// The topic of events.
     pub fn topic(&self) -> &str {
         &self.topic

@@ -28,6 +28,7 @@ use crate::server::compress::Kept;
 use crate::server::tls::Tls;
 use crate::server::{self, bind};
 use crate::stream::Streams;
+use crate::system::System;
 use crate::traced::{Publishing, RequestTrace};
 
 /// How often the last use of keys is written down.
@@ -47,6 +48,8 @@ pub struct App {
     pub recent: Arc<Recent>,
     /// What event streams share.
     pub streams: Arc<Streams>,
+    /// How the whole system stands.
+    pub system: System,
     /// The figures.
     pub metrics: Arc<Metrics>,
     /// Time limits of a request.
@@ -135,6 +138,16 @@ impl App {
         self.publisher.new_lead_id()
     }
 
+    /// What is handed over to the broker and not answered for yet.
+    pub fn in_flight(&self) -> &InFlight {
+        self.publisher.in_flight()
+    }
+
+    /// The topic of events.
+    pub fn events_topic(&self) -> &str {
+        self.publisher.topic()
+    }
+
     /// Whether a lead sent now would be handed to the broker.
     pub fn can_publish(&self) -> bool {
         self.publisher.refuse_early().is_ok()
@@ -201,7 +214,7 @@ impl Application {
         let metrics_address = metrics_listener.local_addr().map_err(|error| error.to_string())?;
 
         let source = LogSource { kafka: kafka.clone(), topic: events_topic.clone() };
-        let streams = Streams::start(streams, source)
+        let streams = Streams::start(streams, source.clone())
             .map_err(|error| format!("no thread for event streams: {error}"))?;
         let broker = Broker::start(&kafka, &events_topic).map_err(|e| e.to_string())?;
         let directory = Arc::new(Directory::default());
@@ -214,10 +227,13 @@ impl Application {
             postgres.connections,
             events_topic.clone(),
         )?;
+        let system = System::start(read_model.clone(), Arc::clone(&broker), source)
+            .map_err(|error| format!("no thread for questions about the log: {error}"))?;
         let app = web::Data::new(App {
             directory,
             broker: Arc::clone(&broker),
             read_model,
+            system,
             projection: ProjectionWait::new(),
             streams,
             recent: Recent::new(publishing.idempotency_cache),

@@ -17,6 +17,13 @@ impl Told {
         told.len() < KINDS && !told.contains(kind) && told.insert(kind.to_owned())
     }
 
+    /// The kinds told since it was last over.
+    pub(crate) fn what(&self) -> Option<String> {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kinds: Vec<_> = told.iter().map(String::as_str).collect();
+        if kinds.is_empty() { None } else { Some(kinds.join("; ")) }
+    }
+
     /// The trouble is over; whether any had been told.
     pub(crate) fn over(&self) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! Everything in one run, so that each figure stands beside its limit of the same day.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::servers::Servers;
 use crate::service::{Service, System, binary, connect, free_address};
 use crate::{drain, freshness, kafka, lists, machine};
 
+const RESULTS: &str = "bench/results/latest.json";
 /// As the runs of single POSTs are named.
 const POST: &str = "POST";
 const CONNECTIONS: [usize; 3] = [8, 64, 512];
@@ -55,9 +56,10 @@ pub(crate) struct Options {
     /// Everything in a fraction of the time: to see that it works, not to quote.
     #[arg(long, conflicts_with_all = ["seconds", "events", "outage"])]
     quick: bool,
-    /// Where to write the figures.
-    #[arg(long, default_value = "bench/results/latest.json")]
-    results: PathBuf,
+    /// Where to write the figures; `run` without it writes bench/results/latest.json. `project` replaces
+    /// its part of them there.
+    #[arg(long)]
+    results: Option<PathBuf>,
     /// The page to write them into, between its two markers; the plots go beside it, into the folder
     /// of its name.
     #[arg(long)]
@@ -92,7 +94,12 @@ pub(crate) async fn project(options: Options) -> Result<()> {
         "freshness": freshness, "drain": drain, "lists": lists, "rebuild": rebuild, "copy": copy
     });
     println!("{}", serde_json::to_string_pretty(&figures)?);
-    Ok(())
+    let Some(path) = &recipe.options.results else { return Ok(()) };
+    report::update(path, |results| {
+        results.freshness = freshness;
+        (results.drain, results.lists) = (drain, lists);
+        (results.rebuild, results.copy) = (rebuild, copy);
+    })
 }
 
 struct Projection {
@@ -315,9 +322,10 @@ impl Recipe {
     }
 
     fn write(&self, results: &Results) -> Result<()> {
-        report::write(&self.options.results, results)?;
+        let path = self.options.results.as_deref().unwrap_or(Path::new(RESULTS));
+        report::write(path, results)?;
         match &self.options.page {
-            Some(page) => report::render(&self.options.results, page),
+            Some(page) => report::render(path, page),
             None => Ok(()),
         }
     }

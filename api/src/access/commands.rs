@@ -261,7 +261,7 @@ fn show_new(record: &AccessRecord, secret: &Secret, json: bool) -> Result<String
 
 fn table(keys: &[ListedKey<'_>]) -> String {
     let mut lines = vec![format!(
-        "{:<36}  {:<36}  {:<4}  {:<22}  {:>10}  {:<24}  {}",
+        "{:<36}  {:<36}  {:<4}  {:<34}  {:>10}  {:<24}  {}",
         "ID", "WORKSPACE", "KIND", "SCOPES", "LIMIT", "LAST USE", "NAME"
     )];
     lines.extend(keys.iter().map(|key| {
@@ -271,7 +271,7 @@ fn table(keys: &[ListedKey<'_>]) -> String {
             (None, None) => "-".to_owned(),
         };
         format!(
-            "{:<36}  {:<36}  {:<4}  {:<22}  {:>10}  {last:<24}  {}",
+            "{:<36}  {:<36}  {:<4}  {:<34}  {:>10}  {last:<24}  {}",
             key.id.to_string(),
             key.workspace_id.to_string(),
             key.kind.name(),

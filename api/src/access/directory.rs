@@ -1,6 +1,7 @@
 //! The keys that open something now, kept true by following the access topic.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
@@ -26,6 +27,7 @@ pub struct ActiveKey {
     pub share: Arc<Share>,
     write: bool,
     read: bool,
+    system: bool,
     /// Unix milliseconds of the last use; 0 when there was none since `take_last_use`.
     last_use: AtomicI64,
 }
@@ -39,6 +41,7 @@ impl ActiveKey {
             share,
             write: record.scopes.contains(&Scope::LeadsWrite),
             read: record.scopes.contains(&Scope::LeadsRead),
+            system: record.scopes.contains(&Scope::SystemRead),
             last_use: AtomicI64::new(0),
         }
     }
@@ -48,6 +51,7 @@ impl ActiveKey {
         match scope {
             Scope::LeadsWrite => self.write,
             Scope::LeadsRead => self.read,
+            Scope::SystemRead => self.system,
         }
     }
 
@@ -69,6 +73,19 @@ pub struct Directory {
 struct Keys {
     by_digest: HashMap<Digest, Arc<ActiveKey>>,
     digests: HashMap<Uuid, Digest>,
+    /// Every key, revoked ones too. By id, which is by age.
+    records: BTreeMap<Uuid, Arc<AccessRecord>>,
+}
+
+/// A page of all keys, the newest first.
+#[derive(Debug)]
+pub struct KeyPage {
+    /// A key, and when it was used since that was last written down, in Unix milliseconds.
+    pub keys: Vec<(Arc<AccessRecord>, Option<i64>)>,
+    /// Whether more follow.
+    pub more: bool,
+    /// How many keys there are in all.
+    pub total: usize,
 }
 
 impl Directory {
@@ -93,6 +110,22 @@ impl Directory {
         keys.by_digest.get(digest).cloned()
     }
 
+    /// The newest state of a key, revoked or not.
+    pub fn record(&self, id: Uuid) -> Option<Arc<AccessRecord>> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.records.get(&id).cloned()
+    }
+
+    /// At most `limit` keys older than `before`, revoked ones too.
+    pub fn page(&self, before: Option<Uuid>, limit: usize) -> KeyPage {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let bound = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut older = keys.records.range((Bound::Unbounded, bound)).rev();
+        let page = older.by_ref().take(limit);
+        let page = page.map(|(id, record)| (Arc::clone(record), keys.last_use(*id))).collect();
+        KeyPage { keys: page, more: older.next().is_some(), total: keys.records.len() }
+    }
+
     /// Changes whenever a key is made, replaced or revoked.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -110,6 +143,7 @@ impl Directory {
     pub fn apply(&self, record: &AccessRecord) {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let before = keys.forget(record.id);
+        keys.records.insert(record.id, Arc::new(record.clone()));
         if let (None, Some(digest)) = (record.revoked_at, record.digest()) {
             keys.digests.insert(record.id, digest);
             let share = before.map(|key| Arc::clone(&key.share)).unwrap_or_default();
@@ -134,7 +168,10 @@ impl Directory {
             },
             Followed::Record(id, None) => {
                 if let Some(id) = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()) {
-                    self.keys.write().unwrap_or_else(PoisonError::into_inner).forget(id);
+                    let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+                    keys.forget(id);
+                    keys.records.remove(&id);
+                    drop(keys);
                     self.changes.send_modify(|changes| *changes += 1);
                 }
             }
@@ -145,6 +182,11 @@ impl Directory {
 impl Keys {
     fn forget(&mut self, id: Uuid) -> Option<Arc<ActiveKey>> {
         self.digests.remove(&id).and_then(|digest| self.by_digest.remove(&digest))
+    }
+
+    fn last_use(&self, id: Uuid) -> Option<i64> {
+        let key = self.by_digest.get(self.digests.get(&id)?)?;
+        Some(key.last_use.load(Ordering::Relaxed)).filter(|at| *at != 0)
     }
 }
 

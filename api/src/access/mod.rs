@@ -9,6 +9,6 @@ mod directory;
 mod key;
 mod record;
 
-pub use directory::{ActiveKey, Directory, spawn_follower};
+pub use directory::{ActiveKey, Directory, KeyPage, spawn_follower};
 pub use key::{Digest, Secret, digest};
 pub use record::{AccessRecord, KeyKind, Scope};

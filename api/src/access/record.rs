@@ -94,17 +94,22 @@ pub enum Scope {
     /// Read leads.
     #[serde(rename = "leads:read")]
     LeadsRead,
+    /// See how the whole system stands, its keys and dead letters included: of all workspaces, and
+    /// never a lead.
+    #[serde(rename = "system:read")]
+    SystemRead,
 }
 
 impl Scope {
     /// Every scope there is.
-    pub const ALL: [Self; 2] = [Self::LeadsWrite, Self::LeadsRead];
+    pub const ALL: [Self; 3] = [Self::LeadsWrite, Self::LeadsRead, Self::SystemRead];
 
     /// The name in records, options and errors.
     pub fn name(self) -> &'static str {
         match self {
             Self::LeadsWrite => "leads:write",
             Self::LeadsRead => "leads:read",
+            Self::SystemRead => "system:read",
         }
     }
 }

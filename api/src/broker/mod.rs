@@ -25,7 +25,7 @@ use crate::in_flight::Permit;
 
 pub use config::{ConfigError, KafkaConfig};
 pub use follow::{Followed, follow, publish_once, read_to_end};
-pub use questions::{Bounds, Questions};
+pub use questions::{Bounds, Questions, Times};
 pub use reader::{Attributes, LogReader, LogRecord, LogSource, Read, ReadAhead, Unreachable};
 
 use config::create;
@@ -208,6 +208,16 @@ impl Broker {
             fatal: self.state.replaced_fatal.load(Ordering::Relaxed),
             lost: self.state.replaced_lost.load(Ordering::Relaxed),
         }
+    }
+
+    /// Records that were acknowledged since the start.
+    pub fn acknowledged(&self) -> u64 {
+        self.state.acknowledgements.load(Ordering::Relaxed)
+    }
+
+    /// Why Kafka can't be reached, in librdkafka's words; they name the broker and hold no secret.
+    pub fn trouble(&self) -> Option<String> {
+        self.state.trouble().map(|trouble| trouble.reason)
     }
 
     /// Partitions of the events topic; 0 until it was seen.

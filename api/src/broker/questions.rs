@@ -1,5 +1,6 @@
 //! What the events topic holds, asked on a thread of its own for all who want to know.
 
+use std::collections::HashMap;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,10 +23,14 @@ pub struct Bounds {
     pub ends: Vec<i64>,
 }
 
+/// When records were made, in Unix milliseconds, by partition.
+pub type Times = HashMap<usize, i64>;
+
 enum Question {
     Bounds(oneshot::Sender<Result<Bounds, Unreachable>>),
     AtTime(i64, oneshot::Sender<Result<Vec<i64>, Unreachable>>),
     IdAt(usize, i64, oneshot::Sender<Result<Option<u32>, Unreachable>>),
+    TimesAt(Vec<(usize, i64)>, oneshot::Sender<Result<Times, Unreachable>>),
 }
 
 /// Takes questions about the log.
@@ -76,6 +81,16 @@ impl Questions {
         self.ask(Question::IdAt(partition, offset, reply), answer).await
     }
 
+    /// When the first record from an offset on was made, of each of these partitions. Those are left
+    /// out whose record could not be had in time.
+    ///
+    /// # Errors
+    /// [`Unreachable`].
+    pub async fn times_at(&self, places: Vec<(usize, i64)>) -> Result<Times, Unreachable> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Question::TimesAt(places, reply), answer).await
+    }
+
     async fn ask<T>(
         &self,
         question: Question,
@@ -116,6 +131,7 @@ fn serve(source: &LogSource, questions: &mpsc::Receiver<Question>, first: Questi
                 Question::IdAt(partition, offset, reply) => {
                     told(reply, id_at(&reader, partition, offset))
                 }
+                Question::TimesAt(places, reply) => told(reply, times_at(&reader, &places)),
             };
         }
         if failed {
@@ -165,4 +181,31 @@ fn id_at(reader: &LogReader, partition: usize, offset: i64) -> Result<Option<u32
     };
     let _ = reader.read_from(&[]);
     found
+}
+
+fn times_at(reader: &LogReader, places: &[(usize, i64)]) -> Result<Times, Unreachable> {
+    let mut missing: HashMap<usize, i64> = places.iter().copied().collect();
+    let mut times = Times::new();
+    reader.read_some(places)?;
+    let deadline = Instant::now() + ANSWER;
+    while !missing.is_empty() && Instant::now() < deadline {
+        match reader.poll(Duration::from_millis(50)) {
+            Read::Record(record) => {
+                let partition = record.partition();
+                // An earlier one is of an assignment before this one, still in the queue. Later
+                // ones come while others are waited for: pausing would outlast the assignment.
+                if missing.get(&partition).is_some_and(|offset| record.offset() >= *offset) {
+                    missing.remove(&partition);
+                    times.extend(record.time_millis().map(|time| (partition, time)));
+                }
+            }
+            Read::End(partition) => {
+                missing.retain(|missing, _| i32::try_from(*missing) != Ok(partition));
+            }
+            Read::Gone => break,
+            Read::Nothing | Read::Trouble => {}
+        }
+    }
+    let _ = reader.read_from(&[]);
+    Ok(times)
 }

@@ -103,8 +103,16 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::read_from`].
     pub fn read_one(&self, partition: usize, offset: i64) -> Result<(), Unreachable> {
-        let place = std::iter::once((partition, Offset::Offset(offset)));
-        self.consumer.assign(&self.list(place)).map_err(|_| Unreachable)
+        self.read_some(&[(partition, offset)])
+    }
+
+    /// Reads some partitions, each from its offset on, in place of what was read before.
+    ///
+    /// # Errors
+    /// As [`LogReader::read_from`].
+    pub fn read_some(&self, places: &[(usize, i64)]) -> Result<(), Unreachable> {
+        let places = places.iter().map(|(p, offset)| (*p, Offset::Offset(*offset)));
+        self.consumer.assign(&self.list(places)).map_err(|_| Unreachable)
     }
 
     /// The next of whatever comes; waits up to `wait`.
@@ -234,6 +242,11 @@ impl LogRecord<'_> {
     /// Its key.
     pub fn key(&self) -> Option<&[u8]> {
         self.0.key()
+    }
+
+    /// When it was made, in Unix milliseconds.
+    pub fn time_millis(&self) -> Option<i64> {
+        self.0.timestamp().to_millis()
     }
 
     /// Its value; a tombstone has none.

@@ -17,6 +17,8 @@ pub(super) struct SharedState {
     pub(super) partitions: AtomicU32,
     /// Whether an acknowledgement came since the last look.
     pub(super) acknowledged: AtomicBool,
+    /// How many came since the start.
+    pub(super) acknowledgements: AtomicU64,
     /// By partition, the offset behind the last record of ours that was acknowledged.
     pub(super) ends: Mutex<HashMap<i32, i64>>,
     pub(super) stop: AtomicBool,
@@ -65,6 +67,7 @@ impl SharedState {
             state: AtomicU8::new(BrokerState::Connecting as u8),
             partitions: AtomicU32::new(0),
             acknowledged: AtomicBool::new(false),
+            acknowledgements: AtomicU64::new(0),
             ends: Mutex::default(),
             stop: AtomicBool::new(false),
             replaced_fatal: AtomicU64::new(0),
@@ -79,6 +82,7 @@ impl SharedState {
 
     pub(super) fn acknowledge(&self, position: Position) {
         self.acknowledged.store(true, Ordering::Relaxed);
+        self.acknowledgements.fetch_add(1, Ordering::Relaxed);
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         let end = ends.entry(position.partition).or_default();
         *end = (*end).max(position.offset + 1);

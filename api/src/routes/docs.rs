@@ -78,7 +78,8 @@ async fn page(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     ),
     paths(
         create, create_batch, list, docs_events::stream, fetch, update, docs_events::history, livez, readyz,
-        super::contract::asyncapi, super::contract::schema,
+        super::contract::asyncapi, super::contract::schema, super::system::status::status,
+        super::system::dead_letters::dead_letters, super::system::keys::keys, super::system::whoami::whoami,
     ),
     components(schemas(
         CreateLead, BatchItem, BatchAnswer, BatchOutcome, UpdateLead, Lead<'static>, LeadAnswer<'static>, ListAnswer, Pagination, ErrorAnswer,

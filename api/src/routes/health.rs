@@ -47,14 +47,14 @@ const KAFKA_STATES: [&str; 6] =
     ["up", "stalled", "connecting", "down", "topic_missing", "replacing"];
 
 /// Whether leads are taken in, and what that rests on.
-struct Standing {
-    kafka: &'static str,
-    keys_are_loaded: bool,
-    shutting_down: bool,
+pub(super) struct Standing {
+    pub(super) kafka: &'static str,
+    pub(super) keys_are_loaded: bool,
+    pub(super) shutting_down: bool,
 }
 
 impl Standing {
-    fn of(app: &App) -> Self {
+    pub(super) fn of(app: &App) -> Self {
         let kafka = match app.broker.state() {
             BrokerState::Up if app.can_publish() => "up",
             BrokerState::Up => "stalled",
@@ -70,7 +70,7 @@ impl Standing {
         }
     }
 
-    fn takes_leads(&self) -> bool {
+    pub(super) fn takes_leads(&self) -> bool {
         self.kafka == "up" && self.keys_are_loaded && !self.shutting_down
     }
 }

@@ -2,6 +2,7 @@
 
 mod batch;
 mod body;
+mod console;
 mod contract;
 mod create;
 mod docs;
@@ -13,6 +14,7 @@ mod health;
 mod history;
 mod list;
 mod query;
+mod system;
 mod update;
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -88,6 +90,8 @@ pub fn configure(config: &mut web::ServiceConfig) {
                     not_allowed(request, Route::Readyz, "GET, HEAD")
                 })),
         )
+        .configure(system::configure)
+        .configure(console::configure)
         .configure(docs::configure)
         .configure(contract::configure)
         .default_service(web::to(route_not_found));

@@ -108,12 +108,13 @@ pub fn cursor(created_at: Timestamp, id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-struct Take {
-    errors: Vec<FieldError>,
+/// Reads values and collects what is wrong with them.
+pub(super) struct Take {
+    pub(super) errors: Vec<FieldError>,
 }
 
 impl Take {
-    fn value<T>(
+    pub(super) fn value<T>(
         &mut self,
         name: &'static str,
         given: Option<String>,

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
-use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, VARY,
 };
+use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 
 /// Below this an answer is sent as it is: with its head it is one packet either way.
@@ -18,8 +18,8 @@ const WORTH_IT: u64 = 1024;
 /// Up to this it is done where the request is served: 50 to 120 µs, a list of 100 leads. Above, it
 /// goes to a thread for long work, and other requests go on.
 const IN_PLACE: usize = 64 * 1024;
-/// Most answers that are kept. There are about ten files, in three codings.
-const MAX_KEPT: usize = 64;
+/// Most answers that are kept. There are about twenty-five files, in three codings.
+const MAX_KEPT: usize = 96;
 
 /// A coding that answers are sent in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,6 +78,26 @@ pub(crate) async fn compressed(
         None => response.set_body(BoxBody::new(body)),
     };
     ServiceResponse::new(request, response)
+}
+
+/// A file that is compiled in, in the coding that the client likes best; `None` where that is none, or
+/// where it does not pay.
+pub(crate) fn fixed(
+    request: &HttpRequest,
+    file: &'static [u8],
+    kept: &Kept,
+) -> Option<(&'static str, Bytes)> {
+    if u64::try_from(file.len()).unwrap_or(u64::MAX) < WORTH_IT {
+        return None;
+    }
+    let coding = Accepted::read(request.headers()).best()?;
+    let key = (request.path().to_owned(), coding);
+    if let Some(found) = kept.get(&key) {
+        return Some((coding.name(), found));
+    }
+    let encoded = Bytes::from(coding.encode(file).ok()?);
+    kept.put(key, encoded.clone());
+    Some((coding.name(), encoded))
 }
 
 fn may_be_encoded(headers: &HeaderMap) -> bool {

@@ -10,7 +10,7 @@ use crate::shared::{Shared, assert_error, call, eventually_lead, post_with, run,
 const LISTED: usize = 20;
 
 /// The body as its coding says.
-fn decoded(answer: &Response) -> Vec<u8> {
+pub(crate) fn decoded(answer: &Response) -> Vec<u8> {
     let mut body = Vec::new();
     let bytes = answer.body.as_slice();
     match answer.header("content-encoding") {

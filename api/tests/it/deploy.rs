@@ -23,15 +23,21 @@ struct Versions {
     kafka: String,
     postgres: String,
     rust: String,
+    prometheus: String,
+    grafana: String,
 }
 
-/// By the pom and the toolchain file; everything else has to agree with them.
+/// By the pom and the toolchain file, and what neither has by the compose file; everything else has
+/// to agree with them.
 fn versions() -> Versions {
     let (pom, toolchain) = (read("dev/pom.xml"), read("rust-toolchain.toml"));
+    let compose = read("docker-compose.yml");
     Versions {
         kafka: between(&pom, "<kafka.version>", "<").to_owned(),
         postgres: between(&pom, "<postgres.version>", "<").to_owned(),
         rust: between(&toolchain, "channel = \"", "\"").to_owned(),
+        prometheus: between(&compose, "image: prom/prometheus:v", "\n").to_owned(),
+        grafana: between(&compose, "image: grafana/grafana:", "\n").to_owned(),
     }
 }
 
@@ -41,7 +47,7 @@ fn compose() -> Value {
 
 #[test]
 fn containers_run_the_versions_of_the_local_stack() {
-    let Versions { kafka, postgres, rust } = versions();
+    let Versions { kafka, postgres, rust, .. } = versions();
     let compose = compose();
     assert_eq!(compose["services"]["kafka"]["image"], format!("apache/kafka:{kafka}"));
     assert_eq!(compose["services"]["postgres"]["image"], format!("postgres:{postgres}"));
@@ -60,11 +66,18 @@ fn markdown(folder: &Path) -> Vec<PathBuf> {
 /// changelog speak of the past.
 #[test]
 fn pages_name_the_same_versions() {
-    let Versions { kafka, postgres, rust } = versions();
+    let Versions { kafka, postgres, rust, prometheus, grafana } = versions();
+    let named = [
+        ("Kafka ", &kafka),
+        ("PostgreSQL ", &postgres),
+        ("Rust ", &rust),
+        ("Prometheus ", &prometheus),
+        ("Grafana ", &grafana),
+    ];
     let pages = [markdown(&root()), markdown(&root().join("docs"))].concat();
     for page in pages.iter().filter(|page| !page.ends_with("CHANGELOG.md")) {
         let text = std::fs::read_to_string(page).expect("a page");
-        for (name, version) in [("Kafka ", &kafka), ("PostgreSQL ", &postgres), ("Rust ", &rust)] {
+        for (name, version) in named {
             for rest in text.split(name).skip(1) {
                 let digits = |c: char| c.is_ascii_digit() || c == '.';
                 let found = rest.split(|c| !digits(c)).next().unwrap_or_default();
@@ -84,7 +97,10 @@ fn pages_name_the_same_versions() {
 fn the_services_are_there_and_wait_for_each_other() {
     let services = compose()["services"].clone();
     let names: Vec<_> = services.as_object().expect("services").keys().cloned().collect();
-    assert_eq!(names, ["kafka", "postgres", "topics", "migrate", "api", "consumer"]);
+    assert_eq!(
+        names,
+        ["kafka", "postgres", "topics", "migrate", "api", "consumer", "prometheus", "grafana"]
+    );
     let waits = |service: &str| services[service]["depends_on"].clone();
     let done = "service_completed_successfully";
     assert_eq!(waits("topics")["kafka"]["condition"], "service_healthy");
@@ -109,8 +125,9 @@ fn the_services_are_there_and_wait_for_each_other() {
             assert!(port.starts_with("127.0.0.1:"), "{name} is open to the network: {port}");
         }
         // An alias that leads nowhere would be null.
-        let environment = &service["environment"];
-        assert!(environment.as_object().is_some_and(|e| !e.is_empty()), "{name}");
+        let environment = service.get("environment");
+        let filled = |given: &Value| given.as_object().is_some_and(|given| !given.is_empty());
+        assert!(environment.is_none_or(filled), "{name}");
     }
     for service in ["topics", "migrate", "api", "consumer"] {
         let environment = &services[service]["environment"];

@@ -30,7 +30,7 @@ fn every_path_and_method_is_there() {
         let api = &shared().await.api;
         let operations = operations(&document(api).await);
         let names: Vec<_> = operations.iter().map(|(path, m, _)| format!("{m} {path}")).collect();
-        insta::assert_snapshot!(names.join(", "), @"GET /api/v1/leads, POST /api/v1/leads, POST /api/v1/leads/batch, GET /api/v1/leads/events, GET /api/v1/leads/{id}, PATCH /api/v1/leads/{id}, GET /api/v1/leads/{id}/events, GET /asyncapi.json, GET /livez, GET /readyz, GET /schemas/{event}/{version}");
+        insta::assert_snapshot!(names.join(", "), @"GET /api/v1/leads, POST /api/v1/leads, POST /api/v1/leads/batch, GET /api/v1/leads/events, GET /api/v1/leads/{id}, PATCH /api/v1/leads/{id}, GET /api/v1/leads/{id}/events, GET /api/v1/system/dead-letters, GET /api/v1/system/keys, GET /api/v1/system/status, GET /api/v1/system/whoami, GET /asyncapi.json, GET /livez, GET /readyz, GET /schemas/{event}/{version}");
         for (path, method, _) in operations {
             let path = path.replace("{id}", &Uuid::new_v4().to_string());
             let path = path.replace("{event}/{version}", "LeadCreated/1");

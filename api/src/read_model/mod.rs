@@ -17,8 +17,20 @@ use uuid::Uuid;
 
 use crate::told::Told;
 
+mod list;
+mod system;
+
+pub use list::{Filter, Page, Start};
+pub use system::{
+    Building, DeadLetter, DeadLetterFigures, DeadLetterPlace, FailedRedrive, Projection, Standing,
+    WhichDeadLetters,
+};
+
 const COLUMNS: &str = "id, visitor_id, workspace_id, code, source, created_at, updated_at, \
      properties::text, location::text, identity_id, session_id, summary::text, company_id, version";
+
+/// The longest wait for a connection to be made.
+const CONNECT: Duration = Duration::from_secs(1);
 
 /// Why a read has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,41 +50,6 @@ pub struct StoredLead {
     pub lead: Lead<'static>,
     /// How many events took effect; the entity tag.
     pub version: i64,
-}
-
-/// What a list is narrowed to.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Filter {
-    /// Equal to the lead's source.
-    pub source: Option<String>,
-    /// Equal to the lead's code.
-    pub code: Option<String>,
-    /// Equal to the lead's visitor.
-    pub visitor_id: Option<Uuid>,
-    /// Created after, exclusively.
-    pub created_after: Option<Timestamp>,
-    /// Created before, exclusively.
-    pub created_before: Option<Timestamp>,
-}
-
-/// Where a page begins.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Start {
-    /// So many leads further down.
-    Offset(i64),
-    /// Behind the lead of this time and id.
-    After(Timestamp, Uuid),
-}
-
-/// A page of a list, newest first.
-#[derive(Debug)]
-pub struct Page {
-    /// At most as many as were asked for.
-    pub leads: Vec<Lead<'static>>,
-    /// Whether more follow.
-    pub more: bool,
-    /// How many the filter finds in all.
-    pub total: i64,
 }
 
 /// The pool of connections.
@@ -100,8 +77,8 @@ impl ReadModel {
             .runtime(Runtime::Tokio1)
             // All connections busy is no reason to say that PostgreSQL is away.
             .wait_timeout(Some(Duration::from_secs(2)))
-            .create_timeout(Some(Duration::from_secs(1)))
-            .recycle_timeout(Some(Duration::from_secs(1)))
+            .create_timeout(Some(CONNECT))
+            .recycle_timeout(Some(CONNECT))
             .build()
             .map_err(|error| error.to_string())?;
         Ok(Self { pool, events_topic, told: Arc::default() })
@@ -139,53 +116,6 @@ impl ReadModel {
              WHERE state = 'live' AND topic = $1 AND partition = $2 AND \"offset\" = $3 \
              AND redriven_at IS NULL";
         Ok(!self.query(sql, &[&self.events_topic, &partition, &offset]).await?.is_empty())
-    }
-
-    /// A page of a workspace's leads: newest first, ties by id.
-    ///
-    /// # Errors
-    /// [`ReadModelError::Unavailable`].
-    pub async fn list(
-        &self,
-        workspace_id: Uuid,
-        filter: &Filter,
-        start: Start,
-        limit: i64,
-    ) -> Result<Page, ReadModelError> {
-        let mut query = Conditions::of(workspace_id, filter);
-        let total_sql = total_sql(filter, &query);
-        let filter_values = query.values.len();
-        let limit_at = query.bind(limit + 1);
-        let mut offset = String::new();
-        match start {
-            Start::Offset(rows) => offset = format!("OFFSET {}", query.bind(rows)),
-            Start::After(time, id) => {
-                let (time, id) = (query.bind(DateTime::<Utc>::from(time)), query.bind(id));
-                query.sql.push(format!("(created_at, id) < ({time}, {id})"));
-            }
-        }
-        let page_sql = format!(
-            "SELECT {COLUMNS} FROM leads WHERE {} ORDER BY created_at DESC, id DESC LIMIT {limit_at} {offset}",
-            query.text(),
-        );
-        let client = self.client().await?;
-        let values = query.values();
-        let (rows, total) = futures_util::future::try_join(
-            run(&client, &page_sql, &values),
-            run(&client, &total_sql, &values[..filter_values]),
-        )
-        .await?;
-        let limit = usize::try_from(limit).unwrap_or(0);
-        let more = rows.len() > limit;
-        let leads = rows.iter().take(limit).map(|row| stored_lead(row).map(|stored| stored.lead));
-        Ok(Page {
-            leads: leads.collect::<Result<_, _>>()?,
-            more,
-            total: total
-                .first()
-                .map_or(Ok(0), |row| row.try_get(0))
-                .map_err(|error| unavailable(&error))?,
-        })
     }
 
     /// The next offset of each partition of the live projection.
@@ -233,6 +163,11 @@ impl ReadModel {
         rows.iter().map(pair).collect::<Result<_, _>>().map_err(|error| unavailable(&error))
     }
 
+    /// Why PostgreSQL can't be reached, while it can't.
+    pub fn trouble(&self) -> Option<String> {
+        self.told.what()
+    }
+
     async fn query(
         &self,
         sql: &str,
@@ -263,6 +198,7 @@ impl ReadModel {
             PoolError::Timeout(TimeoutType::Wait) => {
                 return tracing::debug!(%error, "no connection to PostgreSQL");
             }
+            PoolError::Timeout(_) => format!("no answer within {CONNECT:?}"),
             PoolError::Backend(error) => match error.source() {
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),
@@ -272,65 +208,6 @@ impl ReadModel {
         if self.told.is_news(&cause) {
             tracing::warn!(cause, "postgresql is away: reads are answered with 503");
         }
-    }
-}
-
-/// The conditions of a list and their values. The text depends on which filters are given, never on
-/// what they say.
-struct Conditions {
-    sql: Vec<String>,
-    values: Vec<Box<dyn ToSql + Sync + Send>>,
-}
-
-impl Conditions {
-    fn of(workspace_id: Uuid, filter: &Filter) -> Self {
-        let Filter { source, code, visitor_id, created_after, created_before } = filter;
-        let mut conditions = Self { sql: Vec::new(), values: Vec::new() };
-        conditions.and("workspace_id =", Some(workspace_id));
-        conditions.and("source =", source.clone());
-        conditions.and("code =", code.clone());
-        conditions.and("visitor_id =", *visitor_id);
-        conditions.and("created_at >", created_after.map(DateTime::<Utc>::from));
-        conditions.and("created_at <", created_before.map(DateTime::<Utc>::from));
-        conditions
-    }
-
-    fn and(&mut self, left: &str, value: Option<impl ToSql + Sync + Send + 'static>) {
-        if let Some(value) = value {
-            let placeholder = self.bind(value);
-            self.sql.push(format!("{left} {placeholder}"));
-        }
-    }
-
-    fn bind(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
-        self.values.push(Box::new(value));
-        format!("${}", self.values.len())
-    }
-
-    fn text(&self) -> String {
-        self.sql.join(" AND ")
-    }
-
-    fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
-        self.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect()
-    }
-}
-
-/// The totals of a workspace, of a source and of a code are kept by the projection; others are
-/// counted through the indexes.
-fn total_sql(filter: &Filter, conditions: &Conditions) -> String {
-    const SUM: &str = "SELECT COALESCE(SUM(leads), 0)::bigint FROM";
-    let Filter { source, code, visitor_id, created_after, created_before } = filter;
-    let others = visitor_id.is_some() || created_after.is_some() || created_before.is_some();
-    match (source, code) {
-        (None, None) if !others => format!("{SUM} lead_counts WHERE workspace_id = $1"),
-        (Some(_), None) | (None, Some(_)) if !others => {
-            let field = if source.is_some() { "source" } else { "code" };
-            format!(
-                "{SUM} lead_value_counts WHERE workspace_id = $1 AND field = '{field}' AND value = $2"
-            )
-        }
-        _ => format!("SELECT COUNT(*) FROM leads WHERE {}", conditions.text()),
     }
 }
 
