@@ -6,6 +6,7 @@
 mod batch;
 mod bodies;
 mod boot;
+mod brokers;
 mod compress;
 mod console;
 mod contract;
