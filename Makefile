@@ -7,12 +7,15 @@ help: ## this list
 run: ## the whole system: servers, API, consumer, a demo key; Ctrl-C ends it, the data stays
 	@dev/run
 
-test: ## every test but test-examples and test-deploy, on servers of its own
+test: ## every test but test-examples, test-deploy and test-browser, on servers of its own
 	@dev/prerequisites
 	@dev/stack exec -- cargo test --workspace --locked
 
 test-examples: ## the subscribers of examples/, in four languages, on servers of their own
 	@examples/test
+
+test-browser: ## the console in Chromium, on servers of its own; UPDATE_SCREENSHOTS=1 renews docs/images
+	@api/browser/run
 
 test-deploy: ## the Helm chart, the units of systemd, Prometheus and Grafana of the compose file
 	@deploy/test

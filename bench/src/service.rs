@@ -131,8 +131,13 @@ impl System {
 
     /// Starts the API; returns once it takes leads.
     pub(crate) async fn start_api(&self) -> Result<Service> {
+        self.start_api_with(&[]).await
+    }
+
+    /// The same with these variables.
+    pub(crate) async fn start_api_with(&self, env: &[(&str, &str)]) -> Result<Service> {
         let listen = free_address()?;
-        self.start("api", "leads-api", "serve", listen, free_address()?).await
+        self.start("api", "leads-api", "serve", listen, free_address()?, env).await
     }
 
     /// Starts the consumer without waiting for anything.
@@ -159,9 +164,10 @@ impl System {
         verb: &str,
         listen: SocketAddr,
         metrics: SocketAddr,
+        env: &[(&str, &str)],
     ) -> Result<Service> {
         let mut command = Command::new(binary(file)?);
-        command.arg(verb).envs(self.env.iter().cloned());
+        command.arg(verb).envs(self.env.iter().cloned()).envs(env.iter().copied());
         command.env("API_LISTEN", listen.to_string()).env("METRICS_LISTEN", metrics.to_string());
         let mut service = Service::spawn(name, command, listen)?;
         service.metrics = Some(metrics);

@@ -172,14 +172,14 @@ async fn lose_them(system: &System, clients: &Clients) {
 
     // What the last one has alone would be lost with it, had it been acknowledged. The others hang
     // meanwhile: of brokers that were killed, Kafka would not trust the logs without the last leader's.
-    let last = leader(system).await;
-    let others = others_than(last);
+    let only = leader(system).await;
+    let others = others_than(only);
     stack.pause_all(&others).await;
     clients.none_is_acknowledged().await;
-    stack.kill(Server::Broker(last)).await;
+    stack.kill(Server::Broker(only)).await;
     stack.resume_all(&others).await;
     clients.go_on().await;
-    stack.start(Server::Broker(last)).await;
+    stack.start(Server::Broker(only)).await;
     all_in_sync(system).await;
     clients.go_on().await;
     clients.tell("two hang, the last is killed, and back");

@@ -43,5 +43,6 @@ mod streams;
 mod streams_faults;
 mod system;
 mod system_faults;
+mod system_lists;
 mod tls;
 mod traces;

@@ -1,0 +1,20 @@
+// All tests in one process: they share one system and one browser, and keep apart by workspace.
+
+import { after, before } from "node:test";
+import { closeBrowser } from "./support/browser.js";
+import { startSystem, stopSystem } from "./support/system.js";
+
+before(startSystem, { timeout: 120_000 });
+after(async () => {
+  await closeBrowser();
+  await stopSystem();
+});
+
+await import("./pure.test.js");
+await import("./key.test.js");
+await import("./leads.test.js");
+await import("./layout.test.js");
+await import("./weight.test.js");
+await import("./projection.test.js");
+await import("./outages.test.js");
+await import("./screenshots.test.js");
