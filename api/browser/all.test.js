@@ -15,6 +15,7 @@ await import("./key.test.js");
 await import("./leads.test.js");
 await import("./layout.test.js");
 await import("./weight.test.js");
+// The pictures show a service that is well, which the next ones leave in need of a look.
+await import("./screenshots.test.js");
 await import("./projection.test.js");
 await import("./outages.test.js");
-await import("./screenshots.test.js");

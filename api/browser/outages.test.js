@@ -78,7 +78,7 @@ test("Kafka away: no lead is taken, and the console says what to do", TIMEOUT, a
   } finally {
     await server("start", "kafka");
   }
-  await eventually("Kafka is back", async () => !(await page.locator("main").textContent()).includes("Kafka is away"), 120_000);
+  await eventually("Kafka is back", async () => !(await page.locator("h1").textContent()).includes("Kafka is away"), 120_000);
 });
 
 test("a key whose requests are used up waits for the next minute", TIMEOUT, async (t) => {

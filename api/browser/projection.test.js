@@ -24,7 +24,7 @@ test("a lag builds while the consumer is stopped, and drains when it is back", {
     await eventually("600 records are behind", async () => (await number(records)) >= 600);
     await eventually("the oldest has an age", async () => /[1-9]/.test(await age.textContent()));
     const behind = page.locator(".partitions .behind");
-    await eventually("partitions are behind", async () => (await behind.count()) > 3);
+    await eventually("partitions are behind", async () => (await behind.count()) > 0);
     const bars = await behind.locator(".fill").evaluateAll((all) => all.map((it) => it.getBoundingClientRect().width));
     assert.ok(bars.every((width) => width > 0), String(bars));
     const curve = await tile(page, "records").locator("path.curve").getAttribute("d");

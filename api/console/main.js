@@ -2,7 +2,7 @@
 
 import { Api, Failure } from "./api.js";
 import { Chrome } from "./chrome.js";
-import { replace } from "./dom.js";
+import { h, replace } from "./dom.js";
 import { Feed } from "./feed.js";
 import { Health } from "./health.js";
 import { shortcuts } from "./help.js";
@@ -70,7 +70,7 @@ function show(moved = false) {
   const { name, rest, query } = route();
   const make = VIEWS[name];
   chrome.mark(name === "lead" ? "search" : name);
-  const next = make ? make({ ...session, query, rest, chrome }) : { title: "Not found", node: notice("info", "There is no such page in this console") };
+  const next = make ? make({ ...session, query, rest, chrome }) : { title: "Not found", node: h("div", {}, h("h1", {}, "Not found"), notice("info", "There is no such page in this console")) };
   mount(next);
   if (!moved) return;
   scrollTo(0, 0);
@@ -85,7 +85,7 @@ async function resume(text, wait = 1000) {
     if (!(failure instanceof Failure) || failure.kind === "key") return forget("The key of this tab is not valid any more. Enter another one.");
     const waiting = notice("warn", failure.kind === "away" ? "The API does not answer" : "The API can't check the key now");
     waiting.append(`${failure.message}. Trying again until it does.`);
-    replace(main, waiting);
+    replace(main, h("h1", {}, "One moment"), waiting);
     setTimeout(() => resume(text, Math.min(wait * 2, 10_000)), wait);
   }
 }

@@ -35,7 +35,7 @@ export async function closeBrowser() {
  * A browser of its own for a test `t`: no storage, no cache. It closes with the test, which fails when a
  * page reported an error, broke the policy, or asked another host.
  */
-export async function visitor(t, { viewport = DESKTOP, scheme = "light", key = null, motion = "reduce" } = {}) {
+export async function visitor(t, { viewport = DESKTOP, scheme = "light", key = null, motion = "reduce", prepare = () => {} } = {}) {
   const context = await (await launched()).newContext({ viewport, colorScheme: scheme, reducedMotion: motion, deviceScaleFactor: 1, locale: "en-GB", timezoneId: "America/New_York" });
   context.setDefaultTimeout(DEADLINE);
   const wrong = [];
@@ -55,6 +55,7 @@ export async function visitor(t, { viewport = DESKTOP, scheme = "light", key = n
     await context.close();
     assert.deepEqual(wrong, []);
   });
+  await prepare(context);
   return {
     context,
     async open(place = "") {
