@@ -8,6 +8,9 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
+# What `--version` tells; there is no .git here. docker build --build-arg LEADS_COMMIT=$(git rev-parse --short=12 HEAD) .
+ARG LEADS_COMMIT
+ARG LEADS_COMMIT_DATE
 # Registry and compiled dependencies live in the builder's cache, so that a change of the code
 # compiles that code alone. The cache is not part of the image: copy the binaries out of it.
 # RUSTUP_TOOLCHAIN: the image's own compiler, without the lints that rust-toolchain.toml asks for.

@@ -20,11 +20,12 @@ pub struct RequestTrace {
 }
 
 impl RequestTrace {
-    /// Begins the span of a request. Probes have none: they come every second and say nothing new.
+    /// Begins the span of a request. Probes and looks of a console have none: they come every second
+    /// and say nothing new.
     pub(crate) fn begin(traces: &Traces, request: &ServiceRequest) -> Self {
         let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
         let given = given.and_then(Place::parse);
-        let is_probe = matches!(request.path(), "/livez" | "/readyz");
+        let is_probe = matches!(request.path(), "/livez" | "/readyz" | "/api/v1/system/status");
         if !traces.is_on() || is_probe {
             let span = RefCell::new(Span::none());
             return Self { traces: Traces::off(), place: given, span };

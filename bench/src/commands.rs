@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::cpu::Watched;
 use crate::fault::Fault;
 use crate::load::{self, Target, closed_loop};
+use crate::open::drive::WhenBusy;
 use crate::open::requests::{BATCH, Recipe, Requests};
 use crate::open::schedule::Arrivals;
 use crate::open::{Plan, open_loop};
@@ -131,6 +132,7 @@ pub(crate) async fn open(options: OpenOptions) -> Result<()> {
         warm_up: Duration::try_from_secs_f64(options.warm_up)?,
         measure: Duration::try_from_secs_f64(options.seconds)?,
         max_connections: usize::try_from(options.max_connections)?,
+        when_busy: WhenBusy::Wait,
     };
     let requests = Requests::new(options.recipe, &options.url, &options.key)?;
     let probe = options.metrics.as_deref().map(Probe::new).transpose()?;

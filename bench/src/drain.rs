@@ -143,7 +143,7 @@ pub(crate) async fn caught_up(system: &System, consumer: &mut Service) -> Result
     Ok(())
 }
 
-async fn projected_so_far(client: &Client, topic: &str) -> Result<u64> {
+pub(crate) async fn projected_so_far(client: &Client, topic: &str) -> Result<u64> {
     let sum =
         "SELECT coalesce(sum(next_offset), 0)::bigint FROM projection_offset WHERE topic = $1";
     Ok(client.query_one(sum, &[&topic]).await?.get::<_, i64>(0).try_into()?)
@@ -151,7 +151,7 @@ async fn projected_so_far(client: &Client, topic: &str) -> Result<u64> {
 
 /// So that no measurement pays for the writing of the one before; needs a right that the user may
 /// not have.
-async fn settle(client: &Client) {
+pub(crate) async fn settle(client: &Client) {
     let _ = client.batch_execute("CHECKPOINT").await;
 }
 

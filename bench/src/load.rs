@@ -43,6 +43,26 @@ impl Target {
         Ok(Self { url, requests, leads: 1 })
     }
 
+    /// POSTs of sample leads with an `Idempotency-Key` each, so that their ids, and with them their
+    /// partitions, are spread evenly. To be sent once: a second time they are answered from memory.
+    pub(crate) fn keyed(url: &str, key: &str, requests: u64) -> Result<Self> {
+        let url = Url::parse(url)?;
+        let authorization = format!("Bearer {key}");
+        let run = uuid::Uuid::now_v7();
+        let requests = (0..requests)
+            .map(|i| {
+                let once = format!("{run}-{i}");
+                let headers = [
+                    ("content-type", "application/json"),
+                    ("authorization", authorization.as_str()),
+                    ("idempotency-key", once.as_str()),
+                ];
+                url.request("POST", &url.path, &headers, Some(sample::body(i).as_bytes()))
+            })
+            .collect();
+        Ok(Self { url, requests, leads: 1 })
+    }
+
     /// POSTs of batches of so many sample leads, a line each.
     pub(crate) fn batches(url: &str, key: &str, leads: u64) -> Result<Self> {
         let url = Url::parse(url)?;

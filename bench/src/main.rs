@@ -21,6 +21,8 @@ mod plot;
 mod recipe;
 mod report;
 mod sample;
+mod scale;
+mod scaling;
 mod servers;
 mod service;
 mod spread;
@@ -89,6 +91,10 @@ enum Command {
     Overload(commands::OverloadOptions),
     /// Take the broker away under load and give it back.
     Outage(commands::OutageOptions),
+    /// Measure what more partitions, processes and brokers cost, and what codecs save (`bench/scale`).
+    Scale(scale::Options),
+    /// Work out the tables of docs/scaling.md from what was measured, and write them into the page.
+    Scaling(scaling::Options),
     /// Write the figures of a run into the page, between its two markers, and the plots beside it.
     Render {
         /// What `run` wrote.
@@ -144,6 +150,8 @@ fn main() -> ExitCode {
             block_on(commands::overload(options)).map(|()| ExitCode::SUCCESS)
         }
         Command::Outage(options) => block_on(commands::outage(options)).map(|()| ExitCode::SUCCESS),
+        Command::Scale(options) => block_on(scale::run(options)).map(|()| ExitCode::SUCCESS),
+        Command::Scaling(options) => scaling::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Render { results, page } => {
             report::render(&results, &page).map(|()| ExitCode::SUCCESS)
         }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::cpu::resident_kib;
 use crate::fault::{Fault, Stack};
 use crate::kafka;
-use crate::open::drive::{Load, Outcome, Seen, drive};
+use crate::open::drive::{Load, Outcome, Seen, WhenBusy, drive};
 use crate::open::requests::{Recipe, Requests, lead_id};
 use crate::open::schedule::{Arrivals, End, Schedule};
 use crate::service::System;
@@ -169,6 +169,7 @@ pub(crate) async fn measure(
         schedule: Schedule::new(Arrivals::Constant, plan.per_second, 0),
         end: end.clone(),
         max_connections: MAX_CONNECTIONS,
+        when_busy: WhenBusy::Wait,
     };
     let (counting, seen_marks) = (Rc::clone(&tally), Rc::clone(&marks));
     let tell = Rc::new(move |seen: &Seen<'_>| counting.borrow_mut().count(seen, &seen_marks));

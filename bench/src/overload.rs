@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capacity::{Try, search};
 use crate::cpu::Watched;
+use crate::open::drive::WhenBusy;
 use crate::open::requests::{Recipe, Requests};
 use crate::open::schedule::Arrivals;
 use crate::open::{OpenRun, Plan, open_loop};
@@ -15,6 +16,8 @@ use crate::service::System;
 /// Of the capacity.
 const FACTORS: [f64; 4] = [0.5, 1.0, 2.0, 4.0];
 const TRIES: u32 = 6;
+/// Leads that may wait for the broker: below the connections, so that it is the service that refuses.
+const IN_FLIGHT: &str = "2000";
 /// Enough for a service that answers at all; beyond, the generator would only measure itself.
 const MAX_CONNECTIONS: usize = 4_096;
 
@@ -70,6 +73,7 @@ fn plan(per_second: f64, measure: Duration) -> Plan {
         warm_up: measure.mul_f64(0.3),
         measure,
         max_connections: MAX_CONNECTIONS,
+        when_busy: WhenBusy::Drop,
     }
 }
 
@@ -81,7 +85,7 @@ async fn run(
     plan: &Plan,
     servers: &[Watched],
 ) -> Result<OpenRun> {
-    let api = system.start_api().await?;
+    let api = system.start_api_with(&[("MAX_IN_FLIGHT", IN_FLIGHT)]).await?;
     let watched: Vec<_> = std::iter::once(api.watched()).chain(servers.to_vec()).collect();
     let requests = Requests::new(recipe, &api.url(), key)?;
     let run = open_loop(requests, plan, &watched, None).await?;

@@ -12,6 +12,7 @@ use crate::commands::{nothing_lost, warn};
 use crate::cpu::Watched;
 use crate::fault::Fault;
 use crate::load::{HttpRun, Plan, Target, closed_loop};
+use crate::open::drive::WhenBusy;
 use crate::open::requests::{Recipe as Requested, Requests};
 use crate::open::schedule::Arrivals;
 use crate::open::{self, OpenRun, open_loop};
@@ -267,6 +268,7 @@ impl Recipe {
                 warm_up: measure.mul_f64(0.3),
                 measure,
                 max_connections: OPEN_CONNECTIONS,
+                when_busy: WhenBusy::Wait,
             };
             let requests = Requests::new(recipe, &api.url(), &key)?;
             let run = open_loop(requests, &plan, &watched, Some(&api.probe()?)).await?;

@@ -56,6 +56,15 @@ pub(crate) struct System {
 impl System {
     /// Makes a database, and through `leads-consumer` the topics and the tables.
     pub(crate) async fn create(brokers: &str, server_url: &str) -> Result<Self> {
+        Self::create_with(brokers, server_url, &[]).await
+    }
+
+    /// The same with more variables for every binary that is started here.
+    pub(crate) async fn create_with(
+        brokers: &str,
+        server_url: &str,
+        more: &[(&str, &str)],
+    ) -> Result<Self> {
         let name = format!("bench_{}", Uuid::now_v7().simple());
         let server = connect(server_url).await?;
         server
@@ -64,7 +73,7 @@ impl System {
             .context("CREATE DATABASE")?;
         let database_url = with_database(server_url, &name)?;
         let events_topic = format!("{name}.events");
-        let env = [
+        let mut env: Vec<(String, String)> = [
             ("KAFKA_BROKERS", brokers),
             ("DATABASE_URL", &database_url),
             ("LEADS_TOPIC", &events_topic),
@@ -73,6 +82,7 @@ impl System {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
+        env.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let system = Self {
             events_topic,
             brokers: brokers.to_owned(),
@@ -121,8 +131,13 @@ impl System {
 
     /// Starts the API; returns once it takes leads.
     pub(crate) async fn start_api(&self) -> Result<Service> {
+        self.start_api_with(&[]).await
+    }
+
+    /// The same with these variables.
+    pub(crate) async fn start_api_with(&self, env: &[(&str, &str)]) -> Result<Service> {
         let listen = free_address()?;
-        self.start("api", "leads-api", "serve", listen, free_address()?).await
+        self.start("api", "leads-api", "serve", listen, free_address()?, env).await
     }
 
     /// Starts the consumer without waiting for anything.
@@ -149,9 +164,10 @@ impl System {
         verb: &str,
         listen: SocketAddr,
         metrics: SocketAddr,
+        env: &[(&str, &str)],
     ) -> Result<Service> {
         let mut command = Command::new(binary(file)?);
-        command.arg(verb).envs(self.env.iter().cloned());
+        command.arg(verb).envs(self.env.iter().cloned()).envs(env.iter().copied());
         command.env("API_LISTEN", listen.to_string()).env("METRICS_LISTEN", metrics.to_string());
         let mut service = Service::spawn(name, command, listen)?;
         service.metrics = Some(metrics);

@@ -200,6 +200,10 @@ pub struct TopicsArgs {
     #[arg(long, env = "TOPIC_REPLICATION", default_value_t = -1, allow_negative_numbers = true,
         value_parser = clap::value_parser!(i32).range(-1..=100))]
     pub replication_factor: i32,
+    /// `min.insync.replicas` of new topics: how many replicas have a record before it is acknowledged.
+    /// By default a majority of --replication-factor from 3 on, else the broker's own.
+    #[arg(long, env = "TOPIC_MIN_INSYNC_REPLICAS", value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub min_insync_replicas: Option<i32>,
 }
 
 /// What to do with dead letters.

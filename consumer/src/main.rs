@@ -14,7 +14,7 @@ use leads_consumer::dlq::{self, DlqError};
 use leads_consumer::doctor::Trouble;
 use leads_consumer::rebuild::{Rebuild, RebuildError};
 use leads_consumer::run::{self, RunError};
-use leads_consumer::source::admin::{Admin, AdminError};
+use leads_consumer::source::admin::{Admin, AdminError, Replicas};
 use leads_consumer::{doctor, migrate, status, telemetry, topics};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -124,7 +124,15 @@ async fn migrate(args: &DatabaseArgs) -> Result<(), Exit> {
 }
 
 async fn topics(args: &TopicsArgs) -> Result<(), Exit> {
-    let TopicsArgs { kafka, leads_access_topic, partitions, replication_factor } = args;
+    let TopicsArgs {
+        kafka,
+        leads_access_topic,
+        partitions,
+        replication_factor,
+        min_insync_replicas,
+    } = args;
+    let replicas = Replicas::new(*replication_factor, *min_insync_replicas)
+        .map_err(|why| Exit::Config(format!("--min-insync-replicas: {why}")))?;
     if let Err(why) = config::topic_name(leads_access_topic) {
         return Err(Exit::Config(format!("LEADS_ACCESS_TOPIC: {why}")));
     }
@@ -132,9 +140,8 @@ async fn topics(args: &TopicsArgs) -> Result<(), Exit> {
         Admin::new(&config::kafka(kafka, std::env::vars())?).map_err(|error| explain(&error))?;
     let mut wrong = 0;
     for spec in topics::specs(&kafka.leads_topic, leads_access_topic, *partitions) {
-        let outcome = topics::ensure(&admin, &spec, *replication_factor)
-            .await
-            .map_err(|error| explain(&error))?;
+        let outcome =
+            topics::ensure(&admin, &spec, replicas).await.map_err(|error| explain(&error))?;
         println!("{}", outcome.line);
         for violation in &outcome.violations {
             eprintln!("leads-consumer: {violation}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use leads_shared::topic::{self, TopicSpec};
 use tokio::time::Instant;
 
-use crate::source::admin::{Admin, AdminError, Topic};
+use crate::source::admin::{Admin, AdminError, Replicas, Topic};
 
 /// How long a new topic may take until each partition has a leader.
 const USABLE_WAIT: Duration = Duration::from_secs(30);
@@ -36,17 +36,17 @@ pub fn specs(events: &str, access: &str, partitions: u32) -> [TopicSpec; 3] {
 pub async fn ensure(
     admin: &Admin,
     spec: &TopicSpec,
-    replication: i32,
+    replicas: Replicas,
 ) -> Result<Outcome, AdminError> {
     let (topic, verb) = match admin.topic(&spec.name).await? {
         Some(topic) if topic.usable => (topic, "exists"),
         Some(_) => (usable(admin, spec).await?, "exists"),
         None => {
-            let made = admin.create(spec, replication).await?;
+            let made = admin.create(spec, replicas).await?;
             (usable(admin, spec).await?, if made { "created" } else { "exists" })
         }
     };
-    let violations = check(admin, spec).await?;
+    let violations = settled(admin, spec).await?;
     let state = if violations.is_empty() { "" } else { ", settings wrong" };
     let mut line = format!("{}: {verb}, {} partitions{state}", spec.name, topic.partitions);
     if topic.partitions != spec.partitions {
@@ -64,6 +64,19 @@ pub async fn ensure(
 pub async fn check(admin: &Admin, spec: &TopicSpec) -> Result<Vec<String>, AdminError> {
     let settings = admin.settings(&spec.name).await?;
     Ok(spec.violations(&settings).iter().map(ToString::to_string).collect())
+}
+
+/// A broker that did not make the topic may hear of it a moment later.
+async fn settled(admin: &Admin, spec: &TopicSpec) -> Result<Vec<String>, AdminError> {
+    let deadline = Instant::now() + USABLE_WAIT;
+    loop {
+        match check(admin, spec).await {
+            Err(AdminError::Unavailable(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            settled => return settled,
+        }
+    }
 }
 
 async fn usable(admin: &Admin, spec: &TopicSpec) -> Result<Topic, AdminError> {

@@ -4,6 +4,27 @@
 
 STARTED='' # the services that this run started, to be stopped again if it can't finish
 
+# services: the servers of the instance. server VERB SERVICE: kafka_VERB of a node, or postgres_VERB.
+services() {
+  kafka_names
+  echo postgres
+}
+server() { case $2 in postgres) "postgres_$1" ;; *) "kafka_$1" "$2" ;; esac; }
+
+# port_variables SERVICE: the one that clients connect to first.
+port_variables() {
+  case $1 in
+    postgres) echo POSTGRES_PORT ;;
+    *) echo "KAFKA_PORT$(kafka_suffix "$1") CONTROLLER_PORT$(kafka_suffix "$1")" ;;
+  esac
+}
+port_of() { # SERVICE
+  local variable
+  variable=$(port_variables "$1")
+  variable=${variable%% *}
+  echo "${!variable}"
+}
+
 rotate() { if [ -e "$1" ]; then mv "$1" "$1.1"; fi; }
 
 # given: are the servers ones that the caller brought? Those of another instance here don't count:
@@ -37,8 +58,9 @@ new_instance() {
 }
 
 instance_up() {
+  local service
   if given; then
-    [ -z "$TLS" ] || usage_error "--tls is for servers started here, and KAFKA_BROKERS and DATABASE_URL are set"
+    [ -z "$TLS$BROKERS" ] || usage_error "--tls and --brokers are for servers started here, and KAFKA_BROKERS and DATABASE_URL are set"
     new_instance || true
     write_env "$KAFKA_BROKERS" "$DATABASE_URL"
     say "$NAME: KAFKA_BROKERS and DATABASE_URL are set, nothing is started"
@@ -53,14 +75,13 @@ instance_up() {
   trap 'up_interrupted HUP' HUP
   new_instance || true
   [ -z "$TLS" ] || tls_take "$TLS" "$SASL"
+  [ -z "$BROKERS" ] || kafka_take_count "$BROKERS"
   [ -s "$DIR/password" ] || new_password
   postgres_home
   instance_ports
-  ensure_running kafka
-  ensure_running postgres
-  await_ready kafka
-  await_ready postgres
-  write_env "127.0.0.1:$KAFKA_PORT" \
+  for service in $(services); do ensure_running "$service"; done
+  for service in $(services); do await_ready "$service"; done
+  write_env "$(kafka_addresses KAFKA_PORT)" \
     "postgres://leads:$(cat "$DIR/password")@127.0.0.1:$POSTGRES_PORT/leads$(tls_on && echo '?sslmode=verify-full')" \
     "$(tls_env)"
   trap - INT TERM HUP
@@ -83,23 +104,41 @@ stop_started() {
 # instance_ports: sets the ports. They are kept for as long as they can be: while everything is down
 # somebody else may have taken one.
 instance_ports() {
-  KAFKA_PORT='' CONTROLLER_PORT='' POSTGRES_PORT=''
+  local service variable ports missing=
+  for service in $(services); do
+    for variable in $(port_variables "$service"); do printf -v "$variable" ''; done
+  done
   # shellcheck disable=SC1091 # written below
   if [ -s "$DIR/ports" ]; then . "$DIR/ports"; fi
-  if ! kafka_alive >/dev/null; then keep_port KAFKA_PORT; keep_port CONTROLLER_PORT; fi
-  if ! postgres_alive >/dev/null; then keep_port POSTGRES_PORT; fi
-  [ -z "$KAFKA_PORT" ] || [ -z "$CONTROLLER_PORT" ] || [ -z "$POSTGRES_PORT" ] || return 0
-  local kafka controller postgres
+  for service in $(services); do
+    for variable in $(port_variables "$service"); do
+      server alive "$service" >/dev/null || keep_port "$variable"
+      [ -n "${!variable}" ] || missing="$missing $variable"
+    done
+  done
+  [ -n "$missing" ] || return 0
   # Under a lock of its own, so that two starts side by side see each other's choice.
   exec 7>>"$STACK/lock/.ports"
   sys lock 7 "$STACK/lock/.ports" 30
-  # shellcheck disable=SC2046 # one word a port
-  read -r kafka controller postgres <<<"$(sys ports 3 $(cat "$STACK"/*/ports 2>/dev/null | sed 's/.*=//'))"
-  [ -n "$postgres" ] || die "no free ports"
-  KAFKA_PORT=${KAFKA_PORT:-$kafka} CONTROLLER_PORT=${CONTROLLER_PORT:-$controller} POSTGRES_PORT=${POSTGRES_PORT:-$postgres}
-  printf 'KAFKA_PORT=%s\nCONTROLLER_PORT=%s\nPOSTGRES_PORT=%s\n' "$KAFKA_PORT" "$CONTROLLER_PORT" "$POSTGRES_PORT" >"$DIR/ports.new"
+  # shellcheck disable=SC2046,SC2086 # one word a port and a name
+  ports=$(sys ports "$(set -- $missing && echo $#)" $(cat "$STACK"/*/ports 2>/dev/null | sed 's/.*=//')) || die "no free ports"
+  for variable in $missing; do
+    printf -v "$variable" %s "${ports%% *}"
+    ports=${ports#* }
+  done
+  for service in $(services); do
+    for variable in $(port_variables "$service"); do printf '%s=%s\n' "$variable" "${!variable}"; done
+  done >"$DIR/ports.new"
   mv "$DIR/ports.new" "$DIR/ports"
   exec 7>&-
+  case $missing in *CONTROLLER_PORT*) stop_kafka ;; esac
+}
+
+# Nodes that still run would look for the others' controllers at the old ports.
+stop_kafka() {
+  local service
+  for service in $(kafka_names); do ask_to_stop "$service" TERM; done
+  for service in $(kafka_names); do await_stopped "$service"; done
 }
 
 keep_port() { # VARIABLE: emptied if its port is taken
@@ -112,19 +151,19 @@ keep_port() { # VARIABLE: emptied if its port is taken
 
 ensure_running() { # SERVICE
   local pid
-  if pid=$("$1_alive"); then
+  if pid=$(server alive "$1"); then
     signal_tree CONT "$pid" # it may have been paused
   else
     STARTED="$STARTED $1"
-    "$1_launch"
+    server launch "$1"
   fi
 }
 
 await_ready() { # SERVICE
-  local end=$((SECONDS + 120)) port=$KAFKA_PORT
-  [ "$1" = kafka ] || port=$POSTGRES_PORT
-  until "$1_ready"; do
-    if ! "$1_alive" >/dev/null; then not_ready "$1" "$port" "$1 ended while starting"; fi
+  local end=$((SECONDS + 120)) port
+  port=$(port_of "$1")
+  until server ready "$1"; do
+    if ! server alive "$1" >/dev/null; then not_ready "$1" "$port" "$1 ended while starting"; fi
     if [ "$SECONDS" -ge "$end" ]; then not_ready "$1" "$port" "$1 was not ready within 120 s"; fi
     sleep 0.1
   done
@@ -142,7 +181,7 @@ not_ready() { # SERVICE PORT TEXT
 # ask_to_stop SERVICE SIGNAL, then await_stopped: two steps, so that both servers stop side by side.
 ask_to_stop() {
   local pid
-  pid=$("$1_alive") || return 0
+  pid=$(server alive "$1") || return 0
   # KILL takes PostgreSQL's own processes along: they would hold the data for another moment.
   if [ "$2" = KILL ]; then
     kill_at_once "$pid"
@@ -160,7 +199,7 @@ kill_at_once() { # PID: stopped first, so that nothing new is forked while we lo
 
 await_stopped() { # SERVICE
   local pid
-  if pid=$("$1_alive") && ! gone_within 30 "$pid"; then
+  if pid=$(server alive "$1") && ! gone_within 30 "$pid"; then
     say "$NAME: $1 did not end within 30 s, killing it"
     kill_at_once "$pid"
     gone_within 10 "$pid" || die "$1 (process $pid) can't be ended"
@@ -174,72 +213,92 @@ stop() { # SERVICE SIGNAL
 }
 
 instance_down() { # [WIPE]
+  local service
   [ -d "$DIR" ] || { rm -f "$STACK/lock/$NAME"; return 0; }
   postgres_home_of_disk
   if [ -n "${1:-}" ]; then
     # Nobody will read the data again: no tidy end. SIGQUIT is PostgreSQL's "immediate".
-    ask_to_stop kafka KILL
+    for service in $(kafka_names); do ask_to_stop "$service" KILL; done
     ask_to_stop postgres QUIT
   else
-    ask_to_stop kafka TERM
+    for service in $(kafka_names); do ask_to_stop "$service" TERM; done
     ask_to_stop postgres INT # "fast": doesn't wait for its clients to leave
   fi
-  await_stopped kafka
-  await_stopped postgres
+  for service in $(services); do await_stopped "$service"; done
   [ -n "${1:-}" ] || return 0
   postgres_forget_segment
   rm -rf "$PG_HOME" "$DIR"
   rm -f "$STACK/lock/$NAME"
 }
 
-service_known() {
+# services_known SERVICE...
+services_known() {
+  local service all
   [ -s "$DIR/ports" ] || die "there is no instance $NAME that dev/stack started"
+  all=$(services | paste -s -d ' ' -)
+  for service; do
+    case " $all " in *" $service "*) ;; *) die "$NAME has no $service" ;; esac
+  done
   postgres_home_of_disk
 }
 
-service_kill() {
-  local pid
-  service_known
-  pid=$("$1_alive") || die "$NAME: $1 does not run"
-  stop "$1" KILL
+running() { # SERVICE
+  server alive "$1" || die "$NAME: $1 does not run"
 }
 
-service_start() {
-  local variable
-  service_known
+# What is done to several is done to all of them at once.
+
+services_kill() {
+  local service
+  services_known "$@"
+  for service; do running "$service" >/dev/null; done
+  for service; do ask_to_stop "$service" KILL; done
+  for service; do await_stopped "$service"; done
+}
+
+services_start() {
+  local service variable
+  services_known "$@"
   postgres_home
   # shellcheck disable=SC1091 # written by instance_ports
   . "$DIR/ports"
-  if "$1_alive" >/dev/null; then
-    ensure_running "$1"
-  else
-    for variable in $([ "$1" = kafka ] && echo KAFKA_PORT CONTROLLER_PORT || echo POSTGRES_PORT); do
-      sys bindable 127.0.0.1 "${!variable}" || die "$NAME: port ${!variable} of $1 is taken$(holder "${!variable}")"
-    done
-    ensure_running "$1"
-  fi
-  await_ready "$1"
+  for service; do
+    if ! server alive "$service" >/dev/null; then
+      for variable in $(port_variables "$service"); do
+        sys bindable 127.0.0.1 "${!variable}" || die "$NAME: port ${!variable} of $service is taken$(holder "${!variable}")"
+      done
+    fi
+    ensure_running "$service"
+  done
+  for service; do await_ready "$service"; done
 }
 
-# service_pause: the server and every process of it, as a machine that hangs.
-service_pause() {
-  local pid
-  service_known
-  pid=$("$1_alive") || die "$NAME: $1 does not run"
-  kill -STOP "$pid"
-  signal_tree STOP "$pid"
-  until case $(ps -o stat= -p "$pid") in T*) true ;; *) false ;; esac; do sleep 0.02; done
+# services_pause: each server and every process of it, as a machine that hangs.
+services_pause() {
+  local service pid pids=
+  services_known "$@"
+  for service; do
+    pid=$(running "$service")
+    kill -STOP "$pid"
+    signal_tree STOP "$pid"
+    pids="$pids $pid"
+  done
+  for pid in $pids; do
+    until case $(ps -o stat= -p "$pid") in T*) true ;; *) false ;; esac; do sleep 0.02; done
+  done
 }
 
-service_resume() {
-  local pid
-  service_known
-  pid=$("$1_alive") || die "$NAME: $1 does not run"
-  signal_tree CONT "$pid"
+services_resume() {
+  local service pid
+  services_known "$@"
+  for service; do
+    pid=$(running "$service")
+    signal_tree CONT "$pid"
+  done
 }
 
 instance_status() {
-  local service pid state code=0
+  local service pid state controller='' code=0
   if [ ! -d "$DIR" ]; then
     echo "$NAME: no such instance"
     return 1
@@ -252,16 +311,17 @@ instance_status() {
   postgres_home_of_disk
   # shellcheck disable=SC1091 # written by instance_ports
   . "$DIR/ports"
-  for service in kafka postgres; do
+  if [ "$(kafka_count)" != 1 ]; then controller=$(kafka_controller); fi
+  for service in $(services); do
     state=stopped
-    if pid=$("${service}_alive"); then
+    if pid=$(server alive "$service"); then
       state=starting
-      if "${service}_ready"; then state=ready; fi
+      if server ready "$service"; then state=ready; fi
       case $(ps -o stat= -p "$pid") in T*) state=paused ;; esac
-      state="$state, process $pid"
+      state="$state, process $pid$([ "$service" != "$controller" ] || echo ', controller')"
     fi
     case $state in ready*) ;; *) code=1 ;; esac
-    printf '%s: %-8s 127.0.0.1:%s %s\n' "$NAME" "$service" "$([ "$service" = kafka ] && echo "$KAFKA_PORT" || echo "$POSTGRES_PORT")" "$state"
+    printf '%s: %-8s 127.0.0.1:%s %s\n' "$NAME" "$service" "$(port_of "$service")" "$state"
   done
   return "$code"
 }
@@ -276,7 +336,7 @@ instance_exec() { # CMD...
   trap 'SIGNAL=HUP; exit 129' HUP
   start_watchdog "$NAME" --wipe
   # In a process of its own: it has traps of its own, and a signal to this shell must reach it.
-  run_command "$ROOT/dev/stack" up --name "$NAME" ${TLS:+--tls "$TLS"} ${SASL:+--sasl} >/dev/null || exit $?
+  run_command "$ROOT/dev/stack" up --name "$NAME" ${BROKERS:+--brokers "$BROKERS"} ${TLS:+--tls "$TLS"} ${SASL:+--sasl} >/dev/null || exit $?
   set -a
   # shellcheck disable=SC1091 # written by "up"
   . "$DIR/env"

@@ -46,13 +46,16 @@ tls_env() {
 
 # kafka_listeners: clients come over TLS or not at all; what the node says to itself stays plain, on a
 # port of loopback that nobody is told.
-kafka_listeners() {
-  local controller="CONTROLLER://127.0.0.1:$CONTROLLER_PORT"
+kafka_listeners() { # NAME of the node
+  local suffix client controller
+  suffix=$(kafka_suffix "$1")
+  client=KAFKA_PORT$suffix controller=CONTROLLER_PORT$suffix
+  controller="CONTROLLER://127.0.0.1:${!controller}"
   if ! tls_on; then
     cat <<PROPERTIES
 inter.broker.listener.name=PLAINTEXT
-listeners=PLAINTEXT://127.0.0.1:$KAFKA_PORT,$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$KAFKA_PORT
+listeners=PLAINTEXT://127.0.0.1:${!client},$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:${!client}
 PROPERTIES
     return
   fi

@@ -19,7 +19,7 @@ pub fn scripts(mut command: clap::Command) -> Vec<(String, String)> {
     written.collect()
 }
 
-/// clap_complete 4.6.11 calls a command whose name has a hyphen one thing where it finds it, and another
+/// `clap_complete` 4.6.11 calls a command whose name has a hyphen one thing where it finds it, and another
 /// where it looks it up, so that nothing would be offered behind it. The fault upstream:
 /// <https://github.com/clap-rs/clap/issues/6421>.
 fn mended(bash: &str, name: &str) -> String {

@@ -37,7 +37,7 @@ impl Native {
 }
 
 /// Where a thing is found.
-struct Source {
+struct Entry {
     name: &'static str,
     /// The package that links it.
     links: &'static str,
@@ -53,8 +53,8 @@ struct Source {
     notices: &'static [&'static str],
 }
 
-const SOURCES: [Source; 5] = [
-    Source {
+const ENTRIES: [Entry; 5] = [
+    Entry {
         name: "librdkafka",
         links: "rdkafka-sys",
         source: "rdkafka-sys",
@@ -64,7 +64,7 @@ const SOURCES: [Source; 5] = [
         cpe: None,
         notices: &["librdkafka/LICENSES.txt"],
     },
-    Source {
+    Entry {
         name: "openssl",
         links: "openssl-sys",
         source: "openssl-src",
@@ -74,7 +74,7 @@ const SOURCES: [Source; 5] = [
         cpe: Some("openssl:openssl"),
         notices: &["openssl/LICENSE.txt"],
     },
-    Source {
+    Entry {
         name: "zlib",
         links: "libz-sys",
         source: "libz-sys",
@@ -84,7 +84,7 @@ const SOURCES: [Source; 5] = [
         cpe: Some("zlib:zlib"),
         notices: &["src/zlib/LICENSE"],
     },
-    Source {
+    Entry {
         name: "zstd",
         links: "zstd-sys",
         source: "zstd-sys",
@@ -94,7 +94,7 @@ const SOURCES: [Source; 5] = [
         cpe: Some("facebook:zstandard"),
         notices: &["zstd/LICENSE"],
     },
-    Source {
+    Entry {
         name: "swagger-ui",
         links: "utoipa-swagger-ui",
         source: "utoipa-swagger-ui-vendored",
@@ -112,22 +112,22 @@ const SOURCES: [Source; 5] = [
 /// One whose version or licence is not where it used to be.
 pub fn of(release: &Release, packages: &[Package], linked: &[Part]) -> Result<Vec<Native>> {
     let mut all = Vec::new();
-    for source in &SOURCES {
-        let Some(part) = linked.iter().find(|part| part.name == source.links) else { continue };
-        let mut found = packages.iter().filter(|package| package.name.to_string() == source.source);
+    for entry in &ENTRIES {
+        let Some(part) = linked.iter().find(|part| part.name == entry.links) else { continue };
+        let mut found = packages.iter().filter(|package| package.name.as_str() == entry.source);
         let (Some(package), None) = (found.next(), found.next()) else {
-            bail!("{}: expected one package {}", source.name, source.source);
+            bail!("{}: expected one package {}", entry.name, entry.source);
         };
-        let version = (source.version)(package);
-        let version = version.with_context(|| format!("{}: its version", source.name))?;
+        let version = (entry.version)(package);
+        let version = version.with_context(|| format!("{}: its version", entry.name))?;
         let folder = package.manifest_path.parent().context("a manifest without a folder")?;
-        let notices = source.notices.iter().map(|file| folder.join(file).into_std_path_buf());
+        let notices = entry.notices.iter().map(|file| folder.join(file).into_std_path_buf());
         all.push(Native {
-            name: source.name,
-            license: source.license,
+            name: entry.name,
+            license: entry.license,
             brought_by: Some(part.reference()),
-            purl: format!("{}{version}", source.purl),
-            cpe: source.cpe.map(|product| format!("cpe:2.3:a:{product}:{version}:*:*:*:*:*:*:*")),
+            purl: format!("{}{version}", entry.purl),
+            cpe: entry.cpe.map(|product| format!("cpe:2.3:a:{product}:{version}:*:*:*:*:*:*:*")),
             notices: notices.collect(),
             version,
         });

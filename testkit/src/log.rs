@@ -11,6 +11,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers as _, Message, OwnedHeaders};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -169,7 +170,7 @@ impl std::fmt::Debug for Producer {
 }
 
 impl Producer {
-    /// Writes a record to the events topic and waits for the acknowledgement.
+    /// Writes a record to its topic and waits for the acknowledgement.
     ///
     /// # Errors
     /// There was none within five seconds; the record may be in the log all the same. After that a
@@ -186,10 +187,15 @@ impl Producer {
 impl System {
     /// A producer to the events topic that gives up.
     pub fn producer(&self) -> Producer {
+        self.producer_to(self.events_topic())
+    }
+
+    /// The same to any topic.
+    pub fn producer_to(&self, topic: &str) -> Producer {
         let mut config = settings(self.servers());
         config.set("message.timeout.ms", GIVE_UP.as_millis().to_string());
         let producer = config.create().expect("a producer can be made");
-        Producer { producer, topic: self.events_topic().to_owned() }
+        Producer { producer, topic: topic.to_owned() }
     }
 
     /// Sets the offsets that Kafka keeps for the consumer group back to 0. The group must have no
@@ -275,6 +281,24 @@ impl System {
         let partitions = self.log.partitions(&topic);
         let reading = tokio::task::spawn_blocking(move || read_all(&servers, &topic, partitions));
         reading.await.expect("reading the topic")
+    }
+
+    /// Of each partition of the events topic the broker that leads it, −1 while none does, and how many
+    /// replicas are in sync.
+    ///
+    /// # Panics
+    /// When no broker answers.
+    pub async fn leaders(&self) -> Vec<(i32, usize)> {
+        let (client, topic) = (self.log.producer.clone(), self.events_topic().to_owned());
+        let asking = tokio::task::spawn_blocking(move || {
+            let metadata = client.client().fetch_metadata(Some(&topic), CALL).expect("metadata");
+            let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+            let mut found: Vec<_> =
+                partitions.map(|it| (it.id(), it.leader(), it.isr().len())).collect();
+            found.sort_unstable();
+            found.into_iter().map(|(_, leader, in_sync)| (leader, in_sync)).collect()
+        });
+        asking.await.expect("asking for the leaders")
     }
 
     /// Gives a topic these settings, and all others the broker's defaults.

@@ -1,11 +1,12 @@
 //! The servers: the shared ones, and an instance of one's own to break.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use crate::children::Guard;
 use crate::system::unique_name;
 use crate::tls::{Folder, Identity};
+use crate::wait::{DEADLINE, eventually};
 
 /// What clients need to know besides the addresses; also that of the servers in the environment.
 const SECURITY: &[&str] = &[
@@ -73,20 +74,23 @@ impl Servers {
     }
 }
 
-/// One of the two servers of a [`Stack`].
+/// One of the servers of a [`Stack`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Server {
-    /// The broker.
+    /// The broker; the first of several.
     Kafka,
+    /// The broker with that id, of [`Stack::of_three_brokers`].
+    Broker(i32),
     /// The database.
     Postgres,
 }
 
 impl Server {
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Self::Kafka => "kafka",
-            Self::Postgres => "postgres",
+            Self::Kafka | Self::Broker(1) => "kafka".to_owned(),
+            Self::Broker(id) => format!("kafka-{id}"),
+            Self::Postgres => "postgres".to_owned(),
         }
     }
 }
@@ -108,13 +112,18 @@ fn script() -> PathBuf {
     repository().join("dev/stack")
 }
 
-/// Runs `dev/stack` and panics with what it says when it fails.
-fn dev_stack(args: &[&str]) {
+/// Runs `dev/stack` to its end.
+fn outcome_of(args: &[&str]) -> Output {
     let mut command = Command::new(script());
     // With servers given, the script starts none.
     command.args(args).current_dir(repository());
     command.env_remove("KAFKA_BROKERS").env_remove("DATABASE_URL");
-    let output = command.output().unwrap_or_else(|error| panic!("dev/stack: {error}"));
+    command.output().unwrap_or_else(|error| panic!("dev/stack: {error}"))
+}
+
+/// Runs `dev/stack` and panics with what it says when it fails.
+fn dev_stack(args: &[&str]) {
+    let output = outcome_of(args);
     assert!(
         output.status.success(),
         "dev/stack {args:?}: {}\n{}{}",
@@ -124,9 +133,10 @@ fn dev_stack(args: &[&str]) {
     );
 }
 
-async fn blocking(work: impl FnOnce() + Send + 'static) {
-    if let Err(panic) = tokio::task::spawn_blocking(work).await {
-        std::panic::resume_unwind(panic.into_panic());
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 
@@ -139,7 +149,16 @@ impl Stack {
         Self::up(&[]).await
     }
 
-    /// The same, reached over TLS only; the services started on it are given the authority to trust.
+    /// The same with three brokers, ids 1 to 3: topics have three replicas, and two of them have a record
+    /// before it is acknowledged.
+    ///
+    /// # Panics
+    /// When `dev/stack` fails.
+    pub async fn of_three_brokers() -> Self {
+        Self::up(&["--brokers", "3"]).await
+    }
+
+    /// The same as [`Stack::dedicated`], reached over TLS only; the services started on it are given the authority to trust.
     /// With `sasl`, Kafka also wants a user and a password, which they are given too.
     ///
     /// # Panics
@@ -172,29 +191,67 @@ impl Stack {
         &self.servers
     }
 
-    async fn command(&self, verb: &'static str, server: Server) {
-        let name = self.name.clone();
-        blocking(move || dev_stack(&[verb, server.name(), "--name", &name])).await;
+    async fn command(&self, verb: &'static str, servers: &[Server]) {
+        let mut args = vec![verb.to_owned(), "--name".to_owned(), self.name.clone()];
+        args.extend(servers.iter().map(|server| server.name()));
+        blocking(move || dev_stack(&args.iter().map(String::as_str).collect::<Vec<_>>())).await;
+    }
+
+    /// The broker that is the active controller, once there is one that answers.
+    ///
+    /// # Panics
+    /// After [`DEADLINE`] without one.
+    pub async fn controller(&self) -> Server {
+        eventually(DEADLINE, "a broker is the active controller", async || {
+            let name = self.name.clone();
+            // It fails while a server is stopped, and tells of the others.
+            let status = blocking(move || outcome_of(&["status", "--name", &name])).await;
+            let status = String::from_utf8_lossy(&status.stdout);
+            let line = status.lines().find(|line| line.ends_with(", controller"))?;
+            (1..=3).map(Server::Broker).find(|it| line.contains(&format!(": {} ", it.name())))
+        })
+        .await
     }
 
     /// SIGKILL: the server is gone, its data stay.
     pub async fn kill(&self, server: Server) {
-        self.command("kill", server).await;
+        self.command("kill", &[server]).await;
+    }
+
+    /// SIGKILL to several at one moment.
+    pub async fn kill_all(&self, servers: &[Server]) {
+        self.command("kill", servers).await;
+    }
+
+    /// SIGSTOP to several at one moment.
+    pub async fn pause_all(&self, servers: &[Server]) {
+        self.command("pause", servers).await;
+    }
+
+    /// SIGCONT to them.
+    pub async fn resume_all(&self, servers: &[Server]) {
+        self.command("resume", servers).await;
+    }
+
+    /// Starts killed servers again together, and waits until all of them answer: of three brokers, one
+    /// alone never would.
+    pub async fn start_all(&self, servers: &[Server]) {
+        self.command("start", servers).await;
     }
 
     /// Starts a killed server again at its old address, and waits until it answers.
     pub async fn start(&self, server: Server) {
-        self.command("start", server).await;
+        self.command("start", &[server]).await;
     }
 
     /// SIGSTOP: the server holds its connections and answers nothing.
     pub async fn pause(&self, server: Server) {
-        self.command("pause", server).await;
+        self.command("pause", &[server]).await;
     }
 
     /// SIGCONT.
     pub async fn resume(&self, server: Server) {
-        self.command("resume", server).await;
+        self.command("resume", &[server]).await;
     }
 }
 

@@ -78,7 +78,7 @@ impl Origin {
         let (commit, date) = shown.split_once(' ')?;
         let mut changes = vec!["status", "--porcelain", "--"];
         changes.extend(FILES.iter().chain(&PACKAGES));
-        changes.push(":(exclude)*/tests");
+        changes.push(":(exclude,glob)*/tests/**");
         let is_dirty = !git(root, &changes)?.is_empty();
         let commit = if is_dirty { format!("{commit}-dirty") } else { commit.to_owned() };
         Some(Self { commit, date: date.to_owned(), watch: watch(root) })

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use super::fetch::client_has;
@@ -25,7 +27,7 @@ const PAGE: &str = "index.html";
 struct File {
     name: &'static str,
     bytes: &'static [u8],
-    /// The start of the SHA-256 of its bytes, in hexadecimal.
+    /// The start of the SHA-256 of its bytes.
     tag: String,
 }
 
@@ -70,8 +72,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
     files
         .into_iter()
         .map(|(name, bytes)| {
-            let digest = Sha256::digest(bytes);
-            let tag = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            let tag = URL_SAFE_NO_PAD.encode(&Sha256::digest(bytes)[..12]);
             File { name, bytes, tag }
         })
         .collect()

@@ -7,6 +7,7 @@ mod contract;
 mod create;
 mod docs;
 mod docs_events;
+mod docs_of_all;
 mod events;
 mod fetch;
 mod guard;

@@ -18,8 +18,8 @@ const WORTH_IT: u64 = 1024;
 /// Up to this it is done where the request is served: 50 to 120 µs, a list of 100 leads. Above, it
 /// goes to a thread for long work, and other requests go on.
 const IN_PLACE: usize = 64 * 1024;
-/// Most answers that are kept. There are about twenty-five files, in three codings.
-const MAX_KEPT: usize = 96;
+/// Most answers that are kept. There are about forty files, in three codings.
+const MAX_KEPT: usize = 128;
 
 /// A coding that answers are sent in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,6 +6,7 @@
 mod batch;
 mod bodies;
 mod boot;
+mod brokers;
 mod compress;
 mod console;
 mod contract;
@@ -42,5 +43,6 @@ mod streams;
 mod streams_faults;
 mod system;
 mod system_faults;
+mod system_lists;
 mod tls;
 mod traces;

@@ -172,6 +172,9 @@ fn figures_have_their_names_and_move() {
             assert!(text.contains(&format!("# TYPE {name} {kind}")), "{name}: {text}");
             assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         }
+        let info = text.lines().find(|line| line.starts_with("leads_build_info{"));
+        let info = info.expect("what is built");
+        assert!(info.contains("version=\"") && info.contains("commit=\""), "{info}");
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
             assert!(line.starts_with("leads_"), "{line}");
             assert!(!line.contains(&id) && !line.contains(&key.workspace.to_string()), "{line}");

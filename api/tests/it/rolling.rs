@@ -14,14 +14,18 @@ const ROUNDS: usize = 2;
 const GRACE: (&str, &str) = ("SHUTDOWN_GRACE", "500ms");
 
 /// A client that keeps its connection and retries by the contract.
-struct Client<'a> {
+pub(crate) struct Client<'a> {
     balancer: &'a Balancer,
     key: &'a Key,
     connection: Option<RawConnection>,
     retries: usize,
 }
 
-impl Client<'_> {
+impl<'a> Client<'a> {
+    pub(crate) fn new(balancer: &'a Balancer, key: &'a Key) -> Self {
+        Self { balancer, key, connection: None, retries: 0 }
+    }
+
     /// Posts until it is taken, and gives the lead's id.
     async fn post(&mut self, idempotency_key: &str) -> String {
         for _ in 0..10 {
@@ -39,7 +43,7 @@ impl Client<'_> {
     }
 
     /// `None`: the connection was closed before any byte of an answer.
-    async fn try_post(&mut self, idempotency_key: &str) -> Option<Response> {
+    pub(crate) async fn try_post(&mut self, idempotency_key: &str) -> Option<Response> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.balancer.connect().await,
@@ -70,7 +74,7 @@ async fn load(
     stop: &watch::Receiver<bool>,
 ) -> (Vec<String>, usize) {
     let mut ids = Vec::new();
-    let mut poster = Client { balancer, key, connection: None, retries: 0 };
+    let mut poster = Client::new(balancer, key);
     while !*stop.borrow() {
         ids.push(poster.post(&format!("{client}-{}", ids.len())).await);
     }

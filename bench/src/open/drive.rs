@@ -32,7 +32,7 @@ pub(crate) enum Outcome {
     Broken(io::ErrorKind),
     /// No answer in 20 s.
     GivenUp,
-    /// Due, and never sent: all connections were busy until the end.
+    /// Due, and never sent: all connections were busy, then or until the end.
     Unsent,
 }
 
@@ -55,9 +55,18 @@ pub(crate) struct Load {
     pub(crate) schedule: Schedule,
     /// No request is due later.
     pub(crate) end: End,
-    /// As many are opened as requests are under way. With all of them busy, requests wait for one,
-    /// and the wait counts.
+    /// As many are opened as requests are under way.
     pub(crate) max_connections: usize,
+    pub(crate) when_busy: WhenBusy,
+}
+
+/// What becomes of a request while all connections are busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenBusy {
+    /// It waits for one, and the wait counts.
+    Wait,
+    /// It is never sent: more than the service takes would pile up here, and the times tell of the pile.
+    Drop,
 }
 
 struct Pool {
@@ -104,7 +113,7 @@ pub(crate) async fn drive(
     start: Instant,
     tell: Rc<dyn Fn(&Seen<'_>)>,
 ) -> usize {
-    let Load { schedule, end, max_connections } = load;
+    let Load { schedule, end, max_connections, when_busy } = load;
     let pool = Rc::new(Pool {
         idle: RefCell::default(),
         busy: Cell::new(0),
@@ -116,8 +125,8 @@ pub(crate) async fn drive(
     while let Some(due) = arrivals.recv().await {
         let over = tokio::time::Instant::from_std(start + end.get() + LATE);
         let room = pool.until(|busy| busy < max_connections);
-        let sendable =
-            pool.busy.get() < max_connections || tokio::time::timeout_at(over, room).await.is_ok();
+        let sendable = pool.busy.get() < max_connections
+            || (when_busy == WhenBusy::Wait && tokio::time::timeout_at(over, room).await.is_ok());
         if sendable && tokio::time::Instant::now() < over {
             let (requests, pool, tell) = (Rc::clone(&requests), Rc::clone(&pool), Rc::clone(&tell));
             // Taken here, so that the next arrival sees it busy.
@@ -200,9 +209,18 @@ mod tests {
     }
 
     async fn run(url: &str, max_connections: usize) -> (usize, Vec<(Duration, Duration, Outcome)>) {
+        run_when(WhenBusy::Wait, url, max_connections).await
+    }
+
+    async fn run_when(
+        when_busy: WhenBusy,
+        url: &str,
+        max_connections: usize,
+    ) -> (usize, Vec<(Duration, Duration, Outcome)>) {
         let requests = Rc::new(Requests::new(Recipe::Single, url, "k").unwrap());
         let schedule = Schedule::new(Arrivals::Constant, 200.0, 0);
-        let load = Load { schedule, end: End::at(Duration::from_secs(1)), max_connections };
+        let end = End::at(Duration::from_secs(1));
+        let load = Load { schedule, end, max_connections, when_busy };
         let told = Rc::new(RefCell::new(Vec::new()));
         let all = Rc::clone(&told);
         let tell = Rc::new(move |seen: &Seen<'_>| {
@@ -225,6 +243,21 @@ mod tests {
                 let slow = told.iter().filter(|(took, ..)| *took > Duration::from_millis(150));
                 assert!(slow.count() >= 25, "{told:?}");
                 assert!(peak >= 40, "{peak} connections");
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_connection_can_be_dropped_and_then_no_time_tells_of_a_wait() {
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let url = server(50, Duration::from_millis(300)).await;
+                let (peak, told) = run_when(WhenBusy::Drop, &url, 2).await;
+                assert_eq!((peak, told.len()), (2, 200));
+                let unsent = told.iter().filter(|(.., outcome)| *outcome == Outcome::Unsent);
+                // 60 are due while both connections are busy.
+                assert!((30..=80).contains(&unsent.count()), "{told:?}");
+                assert!(told.iter().all(|(_, late, _)| *late < Duration::from_millis(200)));
             })
             .await;
     }

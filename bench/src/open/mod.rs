@@ -16,7 +16,7 @@ use crate::cpu::{Used, Watched, own_micros, watch};
 use crate::load::rate;
 use crate::own_time::{OwnTime, Probe};
 use crate::spread::{Point, Spread, Times};
-use drive::{Load, Outcome, Seen, drive};
+use drive::{Load, Outcome, Seen, WhenBusy, drive};
 use requests::{Kind, Recipe, Requests};
 use schedule::{Arrivals, End, Schedule};
 
@@ -34,6 +34,7 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     pub(crate) measure: Duration,
     pub(crate) max_connections: usize,
+    pub(crate) when_busy: WhenBusy,
 }
 
 /// What came of it. All that is counted is of the requests that were due in the measured time:
@@ -182,6 +183,7 @@ pub(crate) async fn open_loop(
         schedule: Schedule::new(plan.arrivals, plan.per_second, plan.seed),
         end: End::at(plan.warm_up + plan.measure),
         max_connections: plan.max_connections,
+        when_busy: plan.when_busy,
     };
     let (from, to) = (start + plan.warm_up, start + plan.warm_up + plan.measure);
     let watched = watched.to_vec();
@@ -272,6 +274,7 @@ mod tests {
             warm_up: Duration::from_secs(1),
             measure: Duration::from_secs(2),
             max_connections: 1,
+            when_busy: WhenBusy::Wait,
         }
     }
 

@@ -22,11 +22,9 @@ use crate::outage::Outage;
 use crate::overload::Overload;
 use crate::plot::{self, Plot};
 
-use table::millis;
-
 pub(crate) use open::{name as open_name, open_tables, outage_part, overload_part};
 pub(crate) use parts::{http_table, produce_table};
-pub(crate) use table::{count, table, whole};
+pub(crate) use table::{count, millis, table, whole};
 
 use parts::drain_table;
 
@@ -148,11 +146,11 @@ pub(crate) fn page_part(results: &Results, folder: Option<&str>) -> String {
     text
 }
 
-fn read_text(path: &Path) -> Result<String> {
+pub(crate) fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| path.display().to_string())
 }
 
-fn read(path: &Path) -> Result<Results> {
+pub(crate) fn read(path: &Path) -> Result<Results> {
     serde_json::from_str(&read_text(path)?)
         .with_context(|| format!("{} is not what `leads-bench run` writes", path.display()))
 }

@@ -25,6 +25,32 @@ pub struct Topic {
     pub usable: bool,
 }
 
+/// How often a new topic is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replicas {
+    /// Replicas of each partition; −1 is the broker's default.
+    factor: i32,
+    /// `min.insync.replicas`; `None` is the broker's default.
+    min_insync: Option<i32>,
+}
+
+impl Replicas {
+    /// From three replicas on a majority has to have a record, unless `min_insync` says otherwise: with
+    /// the broker's default of one, what is acknowledged could be lost with a single broker.
+    ///
+    /// # Errors
+    /// When more are wanted in sync than there are: every write would be refused.
+    pub fn new(factor: i32, min_insync: Option<i32>) -> Result<Self, String> {
+        match min_insync {
+            Some(wanted) if factor > 0 && wanted > factor => {
+                Err(format!("{wanted} of {factor} replicas can't be in sync"))
+            }
+            Some(_) => Ok(Self { factor, min_insync }),
+            None => Ok(Self { factor, min_insync: (factor >= 3).then_some(factor / 2 + 1) }),
+        }
+    }
+}
+
 /// A request to the broker failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -113,17 +139,27 @@ impl Admin {
                 }
             }
         }
+        // Of a topic that this broker has not heard of yet there is no error, and nothing else.
+        if settings.is_empty() {
+            let why = format!("the broker does not know the settings of topic {name} yet");
+            return Err(AdminError::Unavailable(why));
+        }
         Ok(settings)
     }
 
-    /// Makes a topic; `replication` −1 is the broker's default. Whether it was us who made it: a
-    /// topic that is there already, or was made at the same moment, stays as it is.
+    /// Makes a topic. Whether it was us who made it: a topic that is there already, or was made at the
+    /// same moment, stays as it is.
     ///
     /// # Errors
     /// [`AdminError::Unavailable`] or [`AdminError::Refused`].
-    pub async fn create(&self, spec: &TopicSpec, replication: i32) -> Result<bool, AdminError> {
+    pub async fn create(&self, spec: &TopicSpec, replicas: Replicas) -> Result<bool, AdminError> {
+        let Replicas { factor, min_insync } = replicas;
         let partitions = i32::try_from(spec.partitions).unwrap_or(i32::MAX);
-        let mut topic = NewTopic::new(&spec.name, partitions, TopicReplication::Fixed(replication));
+        let mut topic = NewTopic::new(&spec.name, partitions, TopicReplication::Fixed(factor));
+        let min_insync = min_insync.map(|value| value.to_string());
+        if let Some(value) = &min_insync {
+            topic = topic.set("min.insync.replicas", value);
+        }
         for (setting, value) in spec.creation_settings() {
             topic = topic.set(setting, value);
         }
@@ -172,5 +208,19 @@ fn refused(topic: &str, code: RDKafkaErrorCode) -> AdminError {
         | RDKafkaErrorCode::OperationTimedOut
         | RDKafkaErrorCode::BrokerTransportFailure => AdminError::Unavailable(code.to_string()),
         _ => AdminError::Refused(format!("topic {topic}: {code}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Replicas;
+
+    #[test]
+    fn a_majority_is_in_sync_from_three_replicas_on() {
+        let min_insync = |factor| Replicas::new(factor, None).unwrap().min_insync;
+        assert_eq!([-1, 1, 2, 3, 5].map(min_insync), [None, None, None, Some(2), Some(3)]);
+        assert_eq!(Replicas::new(3, Some(1)).unwrap().min_insync, Some(1));
+        assert_eq!(Replicas::new(-1, Some(2)).unwrap().min_insync, Some(2));
+        assert!(Replicas::new(2, Some(3)).is_err());
     }
 }

@@ -16,6 +16,7 @@ mod load;
 mod memory;
 mod migrate;
 mod model;
+mod more_partitions;
 mod outage;
 mod parking;
 mod parking_borders;

@@ -11,7 +11,7 @@ use crate::model::{Fact, Model, assert_rows, produce, projected, rows};
 pub(crate) const LIVE: &str =
     "SELECT generation::bigint FROM projection_generation WHERE state = 'live'";
 
-async fn some(system: &System, leads: usize) -> Vec<Fact> {
+pub(crate) async fn some(system: &System, leads: usize) -> Vec<Fact> {
     let created: Vec<Fact> = (0..leads)
         .map(|i| {
             Fact::created(

@@ -145,3 +145,42 @@ async fn up_twice_is_once_a_dead_server_is_mended_and_down_keeps_the_data() {
     assert!(instance.run(&["down", "--wipe"], &[]).status.success());
     assert!(!instance.folder().exists());
 }
+
+#[tokio::test]
+async fn of_three_brokers_a_dead_one_is_mended_and_all_end_together() {
+    const BROKERS: [&str; 3] = ["kafka.pid", "kafka-2.pid", "kafka-3.pid"];
+    let instance = Instance::new();
+    let pids = || {
+        BROKERS.map(|file| {
+            let text = std::fs::read_to_string(instance.folder().join(file)).unwrap();
+            text.trim().parse::<u32>().unwrap()
+        })
+    };
+    let up = |rest: &[&str]| {
+        let output = instance.run(&["up"], rest);
+        assert!(output.status.success());
+        std::fs::read_to_string(String::from_utf8(output.stdout).unwrap().trim()).unwrap()
+    };
+    let text = |output: Output| String::from_utf8(output.stdout).unwrap();
+    let env = up(&["--brokers", "3"]);
+    let addresses = env.lines().next().unwrap();
+    assert_eq!(addresses.matches("127.0.0.1:").count(), 3, "{addresses}");
+    let status = text(instance.run(&["status"], &[]));
+    assert_eq!(status.matches(" ready, process ").count(), 4, "{status}");
+    assert_eq!(status.matches(", controller").count(), 1, "{status}");
+    assert_eq!(instance.run(&["up"], &["--brokers", "1"]).status.code(), Some(1));
+
+    let first = pids();
+    signal("-KILL", first[1]);
+    eventually(DEADLINE, "the broker is dead", async || !is_alive(first[1])).await;
+    let output = instance.run(&["status"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(output).contains("kafka-2  127.0.0.1:"), "and it says which");
+    assert_eq!(up(&[]), env, "mended at the same addresses, without being told how many");
+    let mended = pids();
+    assert!(mended[1] != first[1] && is_alive(mended[1]));
+    assert_eq!((mended[0], mended[2]), (first[0], first[2]));
+
+    assert!(instance.run(&["down"], &["--wipe"]).status.success());
+    assert!(!mended.into_iter().any(is_alive) && !instance.folder().exists());
+}

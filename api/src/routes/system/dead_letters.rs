@@ -1,5 +1,7 @@
 //! `GET /api/v1/system/dead-letters`
 
+use std::ops::Range;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::DateTime;
 use leads_shared::Timestamp;
@@ -186,17 +188,17 @@ fn write_cursor(place: DeadLetterPlace) -> String {
 }
 
 fn place(text: &str) -> Parsed<DeadLetterPlace> {
-    let [a, b, c, d, e, f, g, h, p, q, r, s, offset @ ..]: [u8; 20] = read_cursor(text)?;
-    let dead_at_micros = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let bytes: [u8; 20] = read_cursor(text)?;
+    let number = |range: Range<usize>| {
+        bytes[range].iter().fold(0_i64, |number, byte| number << 8 | i64::from(*byte))
+    };
+    let dead_at_micros = number(0..8);
     // What PostgreSQL can't hold was never given out.
     if dead_at_micros < 0 || DateTime::from_timestamp_micros(dead_at_micros).is_none() {
         return Err(invalid_cursor());
     }
-    Ok(DeadLetterPlace {
-        dead_at_micros,
-        partition: i32::from_be_bytes([p, q, r, s]),
-        offset: i64::from_be_bytes(offset),
-    })
+    let partition = i32::try_from(number(8..12)).map_err(|_| invalid_cursor())?;
+    Ok(DeadLetterPlace { dead_at_micros, partition, offset: number(12..20) })
 }
 
 #[cfg(test)]

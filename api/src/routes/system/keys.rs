@@ -90,8 +90,8 @@ pub(in crate::routes) async fn keys(
     let uses = app.system.key_uses(&ids).await;
     drop(reading);
     let data = keys.iter().map(|(record, used)| {
-        let used = used.and_then(|millis| Timestamp::from_unix_millis(millis).ok());
-        listed(record, used.max(uses.get(&record.id).copied()))
+        let seen_here = used.and_then(|millis| Timestamp::from_unix_millis(millis).ok());
+        listed(record, seen_here.max(uses.get(&record.id).copied()))
     });
     let last = ids.last().filter(|_| *more);
     let pagination = Pagination {

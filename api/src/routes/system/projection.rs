@@ -38,7 +38,8 @@ pub(super) struct Projection<'a> {
 /// How far a partition is projected.
 #[derive(Serialize, ToSchema)]
 struct Partition {
-    partition: i32,
+    #[serde(rename = "partition")]
+    number: i32,
     /// The offset of the next record to project; null before the first one was.
     #[schema(required)]
     next_offset: Option<i64>,
@@ -143,7 +144,7 @@ impl Partition {
             Some(_) => log.and_then(|log| log.oldest.get(&number)).map(|time| age(*time, at)),
             None => None,
         };
-        Self { partition: number, next_offset, end_offset, lag_records, lag_seconds }
+        Self { number, next_offset, end_offset, lag_records, lag_seconds }
     }
 }
 

@@ -129,7 +129,7 @@ struct Bucket {
         (status = 403, body = ErrorAnswer, description = "insufficient_scope"),
         (status = 406, body = ErrorAnswer, description = "not_acceptable"),
         (status = 429, body = ErrorAnswer, description = "rate_limit_exceeded"),
-        (status = 503, body = ErrorAnswer, description = "starting, shutting_down"),
+        (status = 503, body = ErrorAnswer, description = "starting"),
     ),
 )]
 pub(in crate::routes) async fn status(
