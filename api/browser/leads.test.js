@@ -127,6 +127,17 @@ test("a lead shows its fields and its history, by a link that can be passed on",
   await reads(page.locator(".fields"), "third");
 });
 
+test("numbers of a lead are shown digit for digit", async (t) => {
+  const key = await makeKey();
+  const digits = "12345678901234567890.000000000000012340";
+  const { id } = await post(key, `{"properties": {"n": ${digits}}}`);
+  const page = await open(t, key, `#/lead/${id}`);
+  await reads(page.locator(".fields pre"), `"n": ${digits}`);
+  await page.getByText("Whole event").click();
+  await reads(page.locator(".history pre"), `"n": ${digits}`);
+  await reads(page.locator(".history .changes"), digits);
+});
+
 test("a lead that is not there is no dead end", async (t) => {
   const page = await open(t, await makeKey(), `#/lead/${randomUUID()}`);
   await reads(page.locator(".notice"), "no such lead");

@@ -4,7 +4,6 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { apart, quantile, Series } from "../console/series.js";
 import { seconds, shortCount } from "../console/format.js";
-import { parse, pretty } from "../console/json.js";
 import { ceiling } from "../console/plot.js";
 import { SseParser } from "../console/sse.js";
 import { verdict } from "../console/verdict.js";
@@ -68,10 +67,6 @@ test("nothing grows through hours of figures", () => {
   assert.ok(series.instances.size <= 8);
   assert.ok(series.lag.length <= 301);
   assert.ok([...series.instances.values()].every((it) => it.points.length <= 301));
-});
-
-test("numbers of a lead are shown digit for digit where the platform can", { skip: typeof JSON.rawJSON !== "function" }, () => {
-  assert.equal(pretty(parse('{"n":12345678901234567890.10}')), '{\n  "n": 12345678901234567890.10\n}');
 });
 
 test("figures are short and exact enough", () => {

@@ -51,7 +51,9 @@ export function deadLetters({ api, can, key, query, health }) {
   const again = () => (timer = setTimeout(() => (document.hidden ? again() : page(at)), EACH));
 
   function show(letters, { total, next_cursor: next }) {
-    setText(summary, total || letters.length ? `${count(total ?? letters.length)} ${all ? "in all" : "waiting"}, newest first` : "");
+    // The total is of a moment before; where one page is all, it is what is listed.
+    const there = at === 0 && !next ? letters.length : total;
+    setText(summary, there ? `${count(there)} ${all ? "in all" : "waiting"}, newest first` : "");
     const empty = letters.length ? "" : "nothing";
     if (said !== empty) replace(trouble, empty && nothing(all));
     said = empty;

@@ -68,11 +68,12 @@ export async function makeKey({ scopes = "leads:read,leads:write,system:read", w
 
 export const revoke = (key) => command(binary("leads-api"), ["keys", "revoke", key.id]);
 
+/** body: an object, or JSON as it is to be sent. */
 export function request(key, where, { method = "GET", body, headers = {} } = {}) {
   return fetch(address() + where, {
     method,
     headers: { authorization: `Bearer ${key.key}`, ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers },
-    body: body === undefined ? undefined : JSON.stringify(body),
+    body: typeof body === "object" ? JSON.stringify(body) : body,
   });
 }
 
