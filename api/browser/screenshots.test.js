@@ -68,7 +68,7 @@ test("the pictures of the docs", { timeout: 900_000 }, async (t) => {
   const letter = light.locator(".letters > li").filter({ has: light.locator(".place", { hasText: new RegExp(`^${place}$`) }) });
   await letter.waitFor();
   await patch(key, broken.id, { code: "later" });
-  await reads(light.locator(".letters"), "parked");
+  await reads(light.locator(".letters .reason"), "parked");
   await reads(light.locator(".causes"), "parked");
   await letter.locator("summary").click();
   await picture(light, "dead-letters");

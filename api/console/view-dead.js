@@ -25,9 +25,11 @@ export function deadLetters({ api, can, key, query, health }) {
   let at = 0;
   let timer = 0;
   let said = "";
+  let busy = false;
 
   async function page(to) {
     clearTimeout(timer);
+    busy = true;
     const asked = new URLSearchParams({ limit: PAGE, state: all ? "all" : "waiting" });
     if (cursors[to]) asked.set("cursor", cursors[to]);
     try {
@@ -43,6 +45,7 @@ export function deadLetters({ api, can, key, query, health }) {
       if (said !== failure.message) replace(trouble, failed(failure, () => page(to)));
       said = failure.message;
     }
+    busy = false;
     if (!gone.signal.aborted) again();
   }
   const again = () => (timer = setTimeout(() => (document.hidden ? again() : page(at)), EACH));
@@ -57,8 +60,13 @@ export function deadLetters({ api, can, key, query, health }) {
     reconcile(list, letters, (it) => `${it.partition}:${it.offset}`, (it) => letter(it, can), refresh);
   }
 
+  let waiting = null;
   function drawCauses() {
-    const reasons = health.status?.dead_letters?.by_reason ?? [];
+    const dead = health.status?.dead_letters;
+    const reasons = dead?.by_reason ?? [];
+    // The list must not contradict the counts for long.
+    if (dead && waiting !== null && dead.waiting !== waiting && !busy) page(at);
+    waiting = dead?.waiting ?? waiting;
     reconcile(causes, reasons, (it) => it.reason, cause, (node, it) => setText(node.firstChild.lastChild, count(it.count)));
     setAttribute(causes, "hidden", reasons.length === 0);
   }
