@@ -21,7 +21,7 @@ pub(crate) struct Costs {
     /// All three brokers together, with three replicas; the same for batches of 500.
     pub(crate) brokers: f64,
     pub(crate) brokers_batch: f64,
-    /// The projection while leads come at some 16,000 a second, in small batches.
+    /// The projection while leads come in over 64 connections, in small batches.
     pub(crate) consumer_small: f64,
     pub(crate) postgres_small: f64,
     /// The projection of a backlog, in full batches.
