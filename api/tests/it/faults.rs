@@ -184,19 +184,24 @@ fn an_error_of_some_items_is_told_of_these() {
     run(async {
         let faulty = Faulty::start().await;
         let mut acknowledged = Vec::new();
+        // After the first of these, the producer takes nothing for the topic until it has asked again
+        // what it may do: how many items were sent by then is chance. The others concern one
+        // request, and so one partition.
         for (name, code, status, error) in [
             ("auth", RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, 503, "broker_unavailable"),
             ("size", RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, 413, "payload_too_large"),
             ("unknown", RD_KAFKA_RESP_ERR_UNKNOWN, 503, "publish_timeout"),
         ] {
-            // One request a partition: the first is refused, the others are not.
             faulty.mock.answer(KafkaCall::Produce, &[code]);
             let answer = faulty.batch(name, 60).await;
-            assert_eq!(answer.status, 207, "{}", answer.text());
             let body = answer.json();
             let items = body["data"].as_array().expect("data");
             let refused: Vec<_> = items.iter().filter(|item| item["status"] != 201).collect();
-            assert!(!refused.is_empty() && refused.len() < items.len(), "{body}");
+            assert!(!refused.is_empty(), "{name}: {body}");
+            let some_taken = refused.len() < items.len();
+            let blocks_topic = code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+            assert!(some_taken || blocks_topic, "{name}: {body}");
+            assert_eq!(answer.status, if some_taken { 207 } else { status }, "{name}: {body}");
             for item in refused {
                 assert_eq!(
                     (&item["status"], &item["error"]["error"]),
