@@ -23,8 +23,16 @@ sys() { perl "$LIB/sys.pl" "$@"; }
 alive() {
   local pid args
   [ -s "$1" ] && read -r pid <"$1" || return 1
-  args=$(ps -ww -o args= -p "$pid" 2>/dev/null) || return 1
-  case $args in *"$2"*) printf '%s\n' "$pid" ;; *) return 1 ;; esac
+  for _ in {1..50}; do
+    args=$(ps -ww -o args= -p "$pid" 2>/dev/null) || return 1
+    case $args in
+      *"$2"*) printf '%s\n' "$pid"; return ;;
+      # In the midst of an exec there is no command line: ps shows the program's name in brackets.
+      \[*\]) sleep 0.01 ;;
+      *) return 1 ;;
+    esac
+  done
+  return 1
 }
 
 # tree PID: its id and those of all processes that descend from it.
