@@ -14,6 +14,7 @@ pub mod error;
 pub mod history;
 pub mod in_flight;
 pub mod metrics;
+pub mod partition_set;
 pub mod projection_wait;
 pub mod publisher;
 pub mod rate_limit;

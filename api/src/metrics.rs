@@ -59,6 +59,7 @@ pub struct Metrics {
     in_flight: Gauge,
     in_flight_bytes: Gauge,
     producer_queue: Gauge,
+    partitions_avoided: Gauge,
     conflicts: Counter,
     replays: Counter,
     recent_bytes: Gauge,
@@ -110,6 +111,7 @@ impl Metrics {
             in_flight: metrics::gauge!("leads_publish_in_flight"),
             in_flight_bytes: metrics::gauge!("leads_publish_in_flight_bytes"),
             producer_queue: metrics::gauge!("leads_producer_queue_records"),
+            partitions_avoided: metrics::gauge!("leads_partitions_avoided"),
             conflicts: metrics::counter!("leads_precondition_failed_total"),
             replays: metrics::counter!("leads_idempotency_replayed_total"),
             recent_bytes: metrics::gauge!("leads_idempotency_cache_bytes"),
@@ -190,6 +192,11 @@ impl Metrics {
         self.in_flight.set(gauge(count));
         self.in_flight_bytes.set(gauge(bytes));
         self.producer_queue.set(gauge(queued));
+    }
+
+    /// Sets how many partitions new leads pass over now.
+    pub fn partitions_avoided(&self, count: usize) {
+        self.partitions_avoided.set(gauge(count));
     }
 
     /// Sets the most that may be in flight.
@@ -282,6 +289,10 @@ fn describe() {
     describe_gauge!(
         "leads_producer_queue_records",
         "Records in the producer's queue and on the wire"
+    );
+    describe_gauge!(
+        "leads_partitions_avoided",
+        "Partitions that are slow or have no leader: new leads go to others"
     );
     describe_counter!(
         "leads_shed_total",

@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 use leads_shared::Event;
 use leads_shared::event::Encoded;
 use leads_shared::headers::Headers;
+use leads_shared::partition;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::broker::{Broker, BrokerState, Delivered, DeliveryFailure, Position, Record};
 use crate::in_flight::{InFlight, Refused, Share};
 use crate::metrics::Metrics;
+use crate::partition_set::PartitionSet;
 use crate::turns::Turns;
-
-/// While the oldest publish in flight is older than this, new ones are refused at once.
-const STALLED_AFTER: Duration = Duration::from_secs(2);
 
 /// An event that the broker has.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ pub enum PublishError {
     /// Nothing was sent: the broker can't be reached.
     #[error("the message broker can't be reached")]
     Unavailable,
-    /// Nothing was sent: the broker has stopped answering.
+    /// Nothing was sent: the broker, or the leader of the lead's partition, has stopped answering.
     #[error("the message broker has stopped answering")]
     Stalled,
     /// Nothing was sent: too much is in flight.
@@ -96,9 +95,15 @@ impl Publisher {
         }
     }
 
-    /// An id for a new lead, in the partition whose turn it is.
+    /// An id for a new lead, in the partition whose turn it is. Those that are slow or have no
+    /// leader are passed over while there are others.
     pub fn new_lead_id(&self) -> Uuid {
-        self.turns.new_id(self.broker.partitions())
+        let now = Instant::now();
+        self.turns.new_id(now, self.broker.partitions(), self.avoided(now))
+    }
+
+    fn avoided(&self, now: Instant) -> PartitionSet {
+        self.in_flight.slow(now).union(self.broker.leaderless())
     }
 
     /// Publishes an event and waits for the acknowledgement of all in-sync replicas. It takes a
@@ -113,9 +118,9 @@ impl Publisher {
         share: &Arc<Share>,
         traceparent: Option<&str>,
     ) -> Result<Published, PublishError> {
-        self.refuse_early()?;
         let started = Instant::now();
-        let sent = self.send(event, share, traceparent)?;
+        self.refuse_early(started)?;
+        let sent = self.send(event, share, traceparent, started)?;
         let handed_over = Instant::now();
         let published = self.acknowledged(sent, handed_over, started + self.timeout).await?;
         self.metrics.published(started.elapsed());
@@ -133,11 +138,11 @@ impl Publisher {
         traceparent: Option<&str>,
     ) -> Vec<Result<Published, PublishError>> {
         let started = Instant::now();
-        if let Err(error) = self.refuse_early() {
+        if let Err(error) = self.refuse_early(started) {
             return events.iter().map(|_| Err(error.clone())).collect();
         }
         let sent: Vec<_> =
-            events.iter().map(|event| self.send(event, share, traceparent)).collect();
+            events.iter().map(|event| self.send(event, share, traceparent, started)).collect();
         let handed_over = Instant::now();
         let deadline = started + self.timeout;
         let mut results = Vec::with_capacity(sent.len());
@@ -160,16 +165,18 @@ impl Publisher {
         event: &Event<'_>,
         share: &Arc<Share>,
         traceparent: Option<&str>,
+        now: Instant,
     ) -> Result<Sent, PublishError> {
-        let encoded = event.encode().map_err(|_| PublishError::Encoding)?;
-        let permit = self.in_flight.enter(share, encoded.value.len())?;
-        let headers = Headers::of(event, traceparent);
         let mut key = Uuid::encode_buffer();
-        let record = Record {
-            topic: &self.topic,
-            key: event.lead_id.hyphenated().encode_lower(&mut key),
-            value: &encoded.value,
-        };
+        let key = event.lead_id.hyphenated().encode_lower(&mut key);
+        let partition = partition::of_key(key.as_bytes(), self.broker.partitions());
+        if self.in_flight.stalled(now).contains(partition) {
+            return Err(PublishError::Stalled);
+        }
+        let encoded = event.encode().map_err(|_| PublishError::Encoding)?;
+        let permit = self.in_flight.enter(share, encoded.value.len(), partition, now)?;
+        let headers = Headers::of(event, traceparent);
+        let record = Record { topic: &self.topic, key, value: &encoded.value };
         let answer = self.broker.publish(record, headers.iter(), permit).map_err(failed)?;
         Ok(Sent { answer, encoded })
     }
@@ -192,11 +199,11 @@ impl Publisher {
         Ok(Published { position, waited, encoded: sent.encoded })
     }
 
-    /// Why a lead would be refused now, known without sending it.
+    /// Why any lead would be refused now, known without sending it.
     ///
     /// # Errors
     /// See [`PublishError`].
-    pub fn refuse_early(&self) -> Result<(), PublishError> {
+    pub fn refuse_early(&self, now: Instant) -> Result<(), PublishError> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(PublishError::Unavailable);
         }
@@ -207,7 +214,10 @@ impl Publisher {
             | BrokerState::TopicMissing
             | BrokerState::Replacing => return Err(PublishError::Unavailable),
         }
-        if self.in_flight.oldest() > STALLED_AFTER { Err(PublishError::Stalled) } else { Ok(()) }
+        if self.in_flight.all_stalled(now, self.broker.partitions()) {
+            return Err(PublishError::Stalled);
+        }
+        Ok(())
     }
 
     /// What is handed over and not answered for yet.
@@ -232,6 +242,7 @@ impl Publisher {
             self.in_flight.bytes(),
             self.broker.queue_len(),
         );
+        self.metrics.partitions_avoided(self.avoided(Instant::now()).len());
         self.metrics.clients_replaced(self.broker.replaced());
     }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
@@ -150,7 +150,7 @@ impl App {
 
     /// Whether a lead sent now would be handed to the broker.
     pub fn can_publish(&self) -> bool {
-        self.publisher.refuse_early().is_ok()
+        self.publisher.refuse_early(Instant::now()).is_ok()
     }
 
     /// The figures as of now, in Prometheus' text format.

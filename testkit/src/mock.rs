@@ -13,7 +13,7 @@ use crate::{Record, System};
 /// All brokers of the cluster.
 const ALL: i32 = -1;
 
-/// One broker that listens on a port of this process. It has the system's topics: the events topic
+/// Brokers that listen on ports of this process. It has the system's topics: the events topic
 /// is empty, the access topic holds the keys that were made so far.
 pub struct Mock {
     cluster: MockCluster<'static, DefaultProducerContext>,
@@ -30,11 +30,12 @@ impl std::fmt::Debug for Mock {
 
 impl System {
     /// A mock in the place of this system's Kafka, for `start_api_with(&[("KAFKA_BROKERS", …)])`.
+    /// Its brokers are numbered from 1; the first leads everything.
     ///
     /// # Panics
     /// When it can't be set up.
-    pub async fn mock_kafka(&self) -> Mock {
-        let cluster = MockCluster::new(1).expect("a mock cluster can be made");
+    pub async fn mock_kafka(&self, brokers: i32) -> Mock {
+        let cluster = MockCluster::new(brokers).expect("a mock cluster can be made");
         let servers = Servers {
             kafka_brokers: cluster.bootstrap_servers(),
             database_url: String::new(),
@@ -45,6 +46,9 @@ impl System {
         for (topic, partitions) in [(&events, partitions), (&access, 1)] {
             let partitions = i32::try_from(partitions).expect("few partitions");
             cluster.create_topic(topic, partitions, 1).expect("a topic of the mock");
+            for partition in 0..partitions {
+                cluster.partition_leader(topic, partition, Some(1)).expect("a leader");
+            }
         }
         let log = Log::new(&servers);
         for record in self.records_of(&access).await {
@@ -96,7 +100,28 @@ impl Mock {
     /// # Panics
     /// When the mock refuses.
     pub fn delay(&self, by: Duration) {
-        self.cluster.broker_round_trip_time(ALL, by).expect("a delay");
+        self.delay_broker(ALL, by);
+    }
+
+    /// Every answer of one broker comes this much later.
+    ///
+    /// # Panics
+    /// When the mock refuses.
+    pub fn delay_broker(&self, broker: i32, by: Duration) {
+        self.cluster.broker_round_trip_time(broker, by).expect("a delay");
+    }
+
+    /// Which broker leads a partition of the events topic from now on; `None` is none.
+    ///
+    /// # Panics
+    /// When the mock refuses.
+    pub fn lead(&self, partition: i32, broker: Option<i32>) {
+        self.cluster.partition_leader(&self.events, partition, broker).expect("a leader");
+    }
+
+    /// Partitions of its events topic.
+    pub fn partitions(&self) -> u32 {
+        u32::try_from(self.partitions).expect("few partitions")
     }
 
     /// Every record of its events topic.

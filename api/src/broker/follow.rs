@@ -155,7 +155,7 @@ pub fn publish_once(
     })
     .map_err(|error| error.to_string())?;
     let (reply, answer) = oneshot::channel();
-    let pending = Box::new(Pending { reply, _permit: None });
+    let pending = Box::new(Pending { reply, permit: None });
     producer
         .send(BaseRecord::with_opaque_to(topic, pending).key(key).payload(value))
         .map_err(|(error, _)| error.to_string())?;

@@ -22,6 +22,7 @@ use rdkafka::producer::{
 use tokio::sync::oneshot;
 
 use crate::in_flight::Permit;
+use crate::partition_set::PartitionSet;
 
 pub use config::{ConfigError, KafkaConfig};
 pub use follow::{Followed, follow, publish_once, read_to_end};
@@ -119,7 +120,7 @@ pub struct Record<'a> {
 struct Pending {
     reply: oneshot::Sender<Result<Delivered, DeliveryFailure>>,
     /// Given back when the report comes, not when the request ends.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 /// The shared connection to Kafka.
@@ -144,8 +145,12 @@ impl ProducerContext<NoCustomPartitioner> for Context {
             Ok(message) => {
                 let position =
                     Position { partition: message.partition(), offset: message.offset() };
+                let at = Instant::now();
                 self.state.acknowledge(position);
-                Ok(Delivered { position, at: Instant::now() })
+                if let Some(permit) = &pending.permit {
+                    permit.acknowledged(at);
+                }
+                Ok(Delivered { position, at })
             }
             Err((error, _)) => Err(failure_of(error)),
         };
@@ -225,6 +230,11 @@ impl Broker {
         self.state.partitions.load(Ordering::Relaxed)
     }
 
+    /// Partitions of the events topic that had no leader at the last look, at most a second ago.
+    pub fn leaderless(&self) -> PartitionSet {
+        PartitionSet::from_bits(self.state.leaderless.load(Ordering::Relaxed))
+    }
+
     /// Records in the producer's queue and on the wire.
     pub fn queue_len(&self) -> usize {
         usize::try_from(self.producer().in_flight_count()).unwrap_or(0)
@@ -250,7 +260,7 @@ impl Broker {
         for (key, value) in headers {
             owned = owned.insert(Header { key, value: Some(value) });
         }
-        let pending = Box::new(Pending { reply, _permit: Some(permit) });
+        let pending = Box::new(Pending { reply, permit: Some(permit) });
         let base = BaseRecord::with_opaque_to(record.topic, pending)
             .key(record.key)
             .payload(record.value)

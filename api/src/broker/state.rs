@@ -15,6 +15,8 @@ use crate::told::Told;
 pub(super) struct SharedState {
     pub(super) state: AtomicU8,
     pub(super) partitions: AtomicU32,
+    /// The bits of a [`PartitionSet`](crate::partition_set::PartitionSet).
+    pub(super) leaderless: AtomicU64,
     /// Whether an acknowledgement came since the last look.
     pub(super) acknowledged: AtomicBool,
     /// How many came since the start.
@@ -66,6 +68,7 @@ impl SharedState {
         Arc::new(Self {
             state: AtomicU8::new(BrokerState::Connecting as u8),
             partitions: AtomicU32::new(0),
+            leaderless: AtomicU64::new(0),
             acknowledged: AtomicBool::new(false),
             acknowledgements: AtomicU64::new(0),
             ends: Mutex::default(),

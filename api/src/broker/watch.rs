@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::state::Context;
 use super::{Broker, BrokerState, make_producer, spawn};
+use crate::partition_set::PartitionSet;
 
 /// After this long without a broker, a client is made anew.
 pub(super) const GIVE_UP_CLIENT: Duration = Duration::from_secs(10);
@@ -83,9 +85,12 @@ impl Broker {
             Err(_) if self.state() == BrokerState::Connecting => BrokerState::Connecting,
             Err(_) => BrokerState::Down,
             Ok(metadata) => {
-                let partitions = metadata.topics().first().map_or(0, |t| t.partitions().len());
-                let count = u32::try_from(partitions).unwrap_or(u32::MAX);
+                let partitions = metadata.topics().first().map_or(&[][..], |t| t.partitions());
+                let count = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
                 self.state.partitions.store(count, Ordering::Relaxed);
+                let leaderless = partitions.iter().filter(|partition| partition.leader() < 0);
+                let leaderless: PartitionSet = leaderless.map(MetadataPartition::id).collect();
+                self.state.leaderless.store(leaderless.bits(), Ordering::Relaxed);
                 if count > 0 { BrokerState::Up } else { BrokerState::TopicMissing }
             }
         }

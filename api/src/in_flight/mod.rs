@@ -1,5 +1,5 @@
-//! What was handed to the broker and is not answered for yet: count, bytes and age, for the process
-//! and for each key.
+//! What was handed to the broker and is not answered for yet: count and bytes, for the process and
+//! for each key; age, for each partition.
 //!
 //! A permit is owned by the delivery report, not by the request: a client that goes away does not
 //! take its record out of the producer's queue.
@@ -10,28 +10,25 @@
 //! Source: Choudhury, Hahne, *Dynamic Queue Length Thresholds for Shared-Memory Packet Switches*,
 //! IEEE/ACM Transactions on Networking 6 (2), 1998.
 
+mod ages;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use crate::partition_set::PartitionSet;
+use ages::{Ages, Counted};
 
 /// How much of the free room a key may hold. The room for newcomers is one part in `1 + n` times
 /// this, with `n` keys that press.
 const SHARE_FACTOR: u64 = 8;
-
-/// Length of one slot of the age ring.
-const SLOT: Duration = Duration::from_millis(250);
-/// Slots of the ring: 32 s, beyond any `PUBLISH_TIMEOUT` that the configuration takes.
-const SLOTS: usize = 128;
 
 /// The counters, shared by all publishes of the process.
 #[derive(Debug)]
 pub struct InFlight {
     max: Load,
     total: AtomicLoad,
-    start: Instant,
-    /// How many are in flight, by the slot in which they began: the oldest is found without a lock
-    /// and without a list.
-    by_slot: [AtomicU64; SLOTS],
+    ages: Ages,
 }
 
 /// What one key has in flight.
@@ -44,7 +41,7 @@ pub struct Permit {
     owner: Arc<InFlight>,
     share: Arc<Share>,
     load: Load,
-    slot: usize,
+    counted: Counted,
 }
 
 /// Why there is no place.
@@ -62,8 +59,7 @@ impl InFlight {
         Arc::new(Self {
             max: Load::new(max_count, max_bytes),
             total: AtomicLoad::default(),
-            start: Instant::now(),
-            by_slot: std::array::from_fn(|_| AtomicU64::new(0)),
+            ages: Ages::new(Instant::now()),
         })
     }
 
@@ -72,11 +68,18 @@ impl InFlight {
         (self.max.count, self.max.bytes)
     }
 
-    /// Takes a place for `bytes` on behalf of the key that `share` belongs to.
+    /// Takes a place for `bytes` on their way to a partition, on behalf of the key that `share`
+    /// belongs to.
     ///
     /// # Errors
     /// When there is no place; nothing is taken then.
-    pub fn enter(self: &Arc<Self>, share: &Arc<Share>, bytes: usize) -> Result<Permit, Refused> {
+    pub fn enter(
+        self: &Arc<Self>,
+        share: &Arc<Share>,
+        bytes: usize,
+        partition: i32,
+        now: Instant,
+    ) -> Result<Permit, Refused> {
         let load = Load::new(1, bytes);
         if load.bytes > self.max.bytes {
             return Err(Refused::Full);
@@ -87,9 +90,8 @@ impl InFlight {
             share.0.subtract(load);
             return Err(refused);
         }
-        let slot = self.current_slot() % SLOTS;
-        self.by_slot[slot].fetch_add(1, Ordering::Relaxed);
-        Ok(Permit { owner: Arc::clone(self), share: Arc::clone(share), load, slot })
+        let counted = self.ages.enter(partition, now);
+        Ok(Permit { owner: Arc::clone(self), share: Arc::clone(share), load, counted })
     }
 
     fn judge(&self, total: Load, held: Load, wanted: Load) -> Result<(), Refused> {
@@ -117,20 +119,27 @@ impl InFlight {
         usize::try_from(self.total.load().bytes).unwrap_or(usize::MAX)
     }
 
-    /// Age of the oldest publish in flight, to a quarter of a second; zero when there is none.
-    pub fn oldest(&self) -> Duration {
-        if self.count() == 0 {
-            return Duration::ZERO;
-        }
-        let now = self.current_slot();
-        let age = (1..SLOTS).rev().find(|age| {
-            *age <= now && self.by_slot[(now - age) % SLOTS].load(Ordering::Relaxed) > 0
-        });
-        SLOT * u32::try_from(age.unwrap_or(0)).unwrap_or(u32::MAX)
+    /// The partitions where something waits for more than half a second; to a quarter of a second.
+    pub fn slow(&self, now: Instant) -> PartitionSet {
+        self.ages.slow(now)
     }
 
-    fn current_slot(&self) -> usize {
-        usize::try_from(self.start.elapsed().as_millis() / SLOT.as_millis()).unwrap_or(usize::MAX)
+    /// The partitions where something waits for more than two seconds.
+    pub fn stalled(&self, now: Instant) -> PartitionSet {
+        self.ages.stalled(now)
+    }
+
+    /// Whether something waits for more than two seconds and nothing was acknowledged meanwhile, or
+    /// something does in each of `partitions`.
+    pub fn all_stalled(&self, now: Instant, partitions: u32) -> bool {
+        self.ages.all_stalled(now, partitions)
+    }
+}
+
+impl Permit {
+    /// The broker has what this permit was for, since `at`.
+    pub fn acknowledged(&self, at: Instant) {
+        self.owner.ages.acknowledged(at);
     }
 }
 
@@ -138,7 +147,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.owner.total.subtract(self.load);
         self.share.0.subtract(self.load);
-        self.owner.by_slot[self.slot].fetch_sub(1, Ordering::Relaxed);
+        self.owner.ages.leave(self.counted);
     }
 }
 
@@ -207,6 +216,7 @@ impl AtomicLoad {
 #[cfg(test)]
 mod tests {
     use std::sync::Barrier;
+    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -216,31 +226,35 @@ mod tests {
         Arc::default()
     }
 
+    fn enter(in_flight: &Arc<InFlight>, key: &Arc<Share>, bytes: usize) -> Result<Permit, Refused> {
+        in_flight.enter(key, bytes, 0, Instant::now())
+    }
+
     /// Takes places of one byte until none is given.
     fn flood(in_flight: &Arc<InFlight>, key: &Arc<Share>) -> Vec<Permit> {
-        std::iter::from_fn(|| in_flight.enter(key, 1).ok()).collect()
+        std::iter::from_fn(|| enter(in_flight, key, 1).ok()).collect()
     }
 
     #[test]
     fn both_bounds_hold_and_a_refusal_leaves_nothing_behind() {
         let in_flight = InFlight::new(2, 100);
         let (one, two, three) = (key(), key(), key());
-        let first = in_flight.enter(&one, 60).unwrap();
-        assert_eq!(in_flight.enter(&two, 60).unwrap_err(), Refused::Full, "bytes");
-        let second = in_flight.enter(&two, 40).unwrap();
-        assert_eq!(in_flight.enter(&three, 0).unwrap_err(), Refused::Full, "count");
+        let first = enter(&in_flight, &one, 60).unwrap();
+        assert_eq!(enter(&in_flight, &two, 60).unwrap_err(), Refused::Full, "bytes");
+        let second = enter(&in_flight, &two, 40).unwrap();
+        assert_eq!(enter(&in_flight, &three, 0).unwrap_err(), Refused::Full, "count");
         assert_eq!((in_flight.count(), in_flight.bytes()), (2, 100));
         drop((first, second));
         assert_eq!((in_flight.count(), in_flight.bytes()), (0, 0));
-        assert_eq!(in_flight.oldest(), Duration::ZERO);
+        assert!(in_flight.slow(Instant::now() + Duration::from_secs(9)).is_empty());
         assert_eq!(one.0.load(), Load::new(0, 0));
     }
 
     #[test]
     fn a_record_above_the_bound_is_refused_and_not_counted() {
         let in_flight = InFlight::new(10, 100);
-        assert_eq!(in_flight.enter(&key(), 101).unwrap_err(), Refused::Full);
-        assert_eq!(in_flight.enter(&key(), usize::MAX).unwrap_err(), Refused::Full);
+        assert_eq!(enter(&in_flight, &key(), 101).unwrap_err(), Refused::Full);
+        assert_eq!(enter(&in_flight, &key(), usize::MAX).unwrap_err(), Refused::Full);
         assert_eq!((in_flight.count(), in_flight.bytes()), (0, 0));
     }
 
@@ -250,8 +264,8 @@ mod tests {
         let (loud, quiet) = (key(), key());
         let held = flood(&in_flight, &loud);
         assert_eq!(held.len(), 800);
-        assert_eq!(in_flight.enter(&loud, 1).unwrap_err(), Refused::Share);
-        let found: Vec<_> = (0..80).map(|_| in_flight.enter(&quiet, 1)).collect();
+        assert_eq!(enter(&in_flight, &loud, 1).unwrap_err(), Refused::Share);
+        let found: Vec<_> = (0..80).map(|_| enter(&in_flight, &quiet, 1)).collect();
         assert!(found.iter().all(Result::is_ok));
         drop((held, found));
         assert_eq!(in_flight.count(), 0);
@@ -263,13 +277,13 @@ mod tests {
         let (loud, quiet) = (key(), key());
         let mut held = Vec::new();
         let refused = loop {
-            match in_flight.enter(&loud, 50) {
+            match enter(&in_flight, &loud, 50) {
                 Ok(permit) => held.push(permit),
                 Err(refused) => break refused,
             }
         };
         assert_eq!((refused, in_flight.bytes()), (Refused::Share, 800));
-        assert!(in_flight.enter(&quiet, 100).is_ok());
+        assert!(enter(&in_flight, &quiet, 100).is_ok());
     }
 
     #[test]
@@ -278,7 +292,7 @@ mod tests {
         let (first, second) = (key(), key());
         let mut held = flood(&in_flight, &first);
         let other = flood(&in_flight, &second);
-        assert_eq!(in_flight.enter(&first, 1).unwrap_err(), Refused::Share);
+        assert_eq!(enter(&in_flight, &first, 1).unwrap_err(), Refused::Share);
         held.truncate(400);
         let more = flood(&in_flight, &second);
         let second_holds = other.len() + more.len();
@@ -297,7 +311,7 @@ mod tests {
                     barrier.wait();
                     let mut held = Vec::new();
                     for turn in 0..20_000_usize {
-                        held.extend(in_flight.enter(key, turn % 200).ok());
+                        held.extend(enter(in_flight, key, turn % 200).ok());
                         assert!(in_flight.count() <= 64 && in_flight.bytes() <= 6_400);
                         if turn % 7 == 0 {
                             held.drain(..held.len() / 2);
@@ -326,7 +340,7 @@ mod tests {
                 }
                 let count: usize = held.iter().map(Vec::len).sum();
                 let total: usize = held.iter().flatten().map(|(bytes, _)| bytes).sum();
-                let entered = in_flight.enter(&keys[who], bytes);
+                let entered = enter(&in_flight, &keys[who], bytes);
                 let fits = count < max_count && total + bytes <= max_bytes;
                 prop_assert!(fits || entered.is_err(), "a bound was passed");
                 // Who holds nothing finds room wherever there is some.
@@ -353,14 +367,14 @@ mod tests {
             let all: Vec<_> = (0..keys).map(|_| key()).collect();
             let mut held = Vec::new();
             loop {
-                let entered = all.iter().filter_map(|key| in_flight.enter(key, 1).ok());
+                let entered = all.iter().filter_map(|key| enter(&in_flight, key, 1).ok());
                 let before = held.len();
                 held.extend(entered);
                 if held.len() == before {
                     break;
                 }
             }
-            prop_assert!(in_flight.enter(&key(), 1).is_ok(), "{} are free", keys * places_a_key - held.len());
+            prop_assert!(enter(&in_flight, &key(), 1).is_ok(), "{} are free", keys * places_a_key - held.len());
             let fair = held.len() / keys;
             prop_assert!(all.iter().all(|key| key.0.load().count.abs_diff(fair as u64) <= 1));
         }

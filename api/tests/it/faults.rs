@@ -15,19 +15,24 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(3);
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// An API whose Kafka is the mock.
-struct Faulty {
-    system: System,
-    mock: Mock,
-    api: Api,
-    key: Key,
+pub(crate) struct Faulty {
+    pub(crate) system: System,
+    pub(crate) mock: Mock,
+    pub(crate) api: Api,
+    pub(crate) key: Key,
 }
 
 impl Faulty {
     async fn start() -> Self {
+        Self::start_with(1, "3s").await
+    }
+
+    pub(crate) async fn start_with(brokers: i32, publish_timeout: &str) -> Self {
         let system = System::new().await;
         let key = system.create_key(unlimited()).await;
-        let mock = system.mock_kafka().await;
-        let env = [("KAFKA_BROKERS", mock.brokers()), ("PUBLISH_TIMEOUT", "3s".to_owned())];
+        let mock = system.mock_kafka(brokers).await;
+        let timeout = publish_timeout.to_owned();
+        let env = [("KAFKA_BROKERS", mock.brokers()), ("PUBLISH_TIMEOUT", timeout)];
         let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let api = system.start_api_with(&env).await;
         api.wait_ready().await;
@@ -75,7 +80,7 @@ impl Faulty {
     }
 
     /// All that was acknowledged is in the log, and the log makes one lead of each id.
-    async fn assert_kept(&self, acknowledged: &[String]) {
+    pub(crate) async fn assert_kept(&self, acknowledged: &[String]) {
         let records = self.mock.records().await;
         let logged: HashSet<String> = records
             .iter()

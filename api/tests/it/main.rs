@@ -30,6 +30,7 @@ mod observability;
 mod openapi;
 mod outage_load;
 mod outages;
+mod partitions;
 mod patch;
 mod pressure;
 mod projectable;
