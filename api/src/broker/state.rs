@@ -190,12 +190,14 @@ impl ClientContext for Context {
 }
 
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    // A property from the environment goes to all clients; those that it isn't for say so.
+    let for_others = facility == "CONFWARN" && message.contains("will be ignored by this");
     // Connection trouble is told once, by the state; librdkafka repeats it for each try.
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "librdkafka", facility, "{message}");
         }
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if facility != "FAIL" => {
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if facility != "FAIL" && !for_others => {
             tracing::warn!(target: "librdkafka", facility, "{message}");
         }
         _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
