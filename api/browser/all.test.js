@@ -4,7 +4,13 @@ import { after, before } from "node:test";
 import { closeBrowser } from "./support/browser.js";
 import { startSystem, stopSystem } from "./support/system.js";
 
-before(startSystem, { timeout: 120_000 });
+// A hook that fails makes node list every test as failing, those too that were not asked for: so it is said once.
+const giveUp = (error) => {
+  console.error(error);
+  process.exit(1);
+};
+
+before(() => startSystem().catch(giveUp), { timeout: 120_000 });
 after(async () => {
   await closeBrowser();
   await stopSystem();

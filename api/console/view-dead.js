@@ -1,8 +1,8 @@
 // Records that could not be projected: why, and what to do.
 
-import { Failure } from "./api.js";
 import { h, reconcile, replace, setAttribute, setText } from "./dom.js";
 import { age, bytes, count, dateTime, plural } from "./format.js";
+import { pager } from "./pager.js";
 import { command, failed, instant, leadLink, missingScope, notice, state, value } from "./parts.js";
 import { explain, spoken } from "./reasons.js";
 
@@ -12,54 +12,31 @@ const EACH = 5000;
 export function deadLetters({ api, can, key, query, health }) {
   const heading = h("h1", { tabindex: "-1" }, "Dead letters");
   if (!can.system) return { title: "Dead letters", focus: heading, node: h("div", {}, heading, missingScope("system:read", "what could not be projected, and why", key)) };
-  const gone = new AbortController();
   const all = query.get("state") === "all";
   const summary = h("p", { class: "summary" }, "Loading …");
   const choice = h("nav", { class: "choice", "aria-label": "Which dead letters" }, h("a", { href: "#/dead-letters", "aria-current": all ? null : "true" }, "Waiting"), h("a", { href: "#/dead-letters?state=all", "aria-current": all ? "true" : null }, "All"));
   const causes = h("ul", { class: "causes", "aria-label": "Causes" });
   const list = h("ul", { class: "letters", "aria-label": "Records" });
   const trouble = h("div", {});
-  const back = h("button", { type: "button", hidden: true, onclick: () => page(at - 1) }, "Back");
-  const on = h("button", { type: "button", hidden: true, onclick: () => page(at + 1) }, "More");
-  const cursors = [null];
-  let at = 0;
-  let timer = 0;
+  const asked = { limit: PAGE, state: all ? "all" : "waiting" };
+  const pages = pager({ api, path: "api/v1/system/dead-letters", asked, each: EACH, show, fail });
   let said = "";
-  let busy = false;
 
-  async function page(to) {
-    clearTimeout(timer);
-    busy = true;
-    const asked = new URLSearchParams({ limit: PAGE, state: all ? "all" : "waiting" });
-    if (cursors[to]) asked.set("cursor", cursors[to]);
-    try {
-      const { body } = await api.get(`api/v1/system/dead-letters?${asked}`, { signal: gone.signal });
-      at = to;
-      cursors[to + 1] = body.pagination.next_cursor;
-      show(body.data, body.pagination);
-    } catch (failure) {
-      if (gone.signal.aborted) return;
-      if (!(failure instanceof Failure)) throw failure;
-      setText(summary, list.childElementCount ? "As of before:" : "");
-      // Asked for again and again: what is the same stays, and with it what is focused.
-      if (said !== failure.message) replace(trouble, failed(failure, () => page(to)));
-      said = failure.message;
-    }
-    busy = false;
-    if (!gone.signal.aborted) again();
-  }
-  const again = () => (timer = setTimeout(() => (document.hidden ? again() : page(at)), EACH));
-
-  function show(letters, { total, next_cursor: next }) {
+  function show(letters, { total, next_cursor: next }, at) {
     // The total is of a moment before; where one page is all, it is what is listed.
     const there = at === 0 && !next ? letters.length : total;
     setText(summary, there ? `${count(there)} ${all ? "in all" : "waiting"}, newest first` : "");
     const empty = letters.length ? "" : "nothing";
     if (said !== empty) replace(trouble, empty && nothing(all));
     said = empty;
-    setAttribute(back, "hidden", at === 0);
-    setAttribute(on, "hidden", !next);
     reconcile(list, letters, (it) => `${it.partition}:${it.offset}`, (it) => letter(it, can), refresh);
+  }
+
+  function fail(failure, again) {
+    setText(summary, list.childElementCount ? "As of before:" : "");
+    // Asked for again and again: what is the same stays, and with it what is focused.
+    if (said !== failure.message) replace(trouble, failed(failure, again));
+    said = failure.message;
   }
 
   let waiting = null;
@@ -67,7 +44,7 @@ export function deadLetters({ api, can, key, query, health }) {
     const dead = health.status?.dead_letters;
     const reasons = dead?.by_reason ?? [];
     // The list must not contradict the counts for long.
-    if (dead && waiting !== null && dead.waiting !== waiting && !busy) page(at);
+    if (dead && waiting !== null && dead.waiting !== waiting) pages.renew();
     waiting = dead?.waiting ?? waiting;
     reconcile(causes, reasons, (it) => it.reason, cause, (node, it) => setText(node.firstChild.lastChild, count(it.count)));
     setAttribute(causes, "hidden", reasons.length === 0);
@@ -75,9 +52,9 @@ export function deadLetters({ api, can, key, query, health }) {
 
   const off = health.changes.on(drawCauses);
   drawCauses();
-  page(0);
-  const node = h("div", {}, h("div", { class: "bar" }, heading, choice, summary, h("span", { class: "push" }), back, on), causes, trouble, list);
-  return { title: "Dead letters", focus: heading, node, dispose: () => (gone.abort(), clearTimeout(timer), off()) };
+  pages.go(0);
+  const node = h("div", {}, h("div", { class: "bar" }, heading, choice, summary, h("span", { class: "push" }), pages.buttons), causes, trouble, list);
+  return { title: "Dead letters", focus: heading, node, dispose: () => (pages.end(), off()) };
 }
 
 function nothing(all) {

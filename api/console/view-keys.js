@@ -1,8 +1,8 @@
 // The keys there are, without their secrets.
 
-import { Failure } from "./api.js";
-import { h, replace, setAttribute, setText } from "./dom.js";
+import { h, replace, setText } from "./dom.js";
 import { age, count, dateTime, plural } from "./format.js";
+import { pager } from "./pager.js";
 import { command, failed, instant, missingScope, notice, row, state, table, value } from "./parts.js";
 
 const PAGE = 100;
@@ -22,40 +22,13 @@ const COLUMNS = [
 export function keys({ api, can, key }) {
   const heading = h("h1", { tabindex: "-1" }, "Keys");
   if (!can.system) return { title: "Keys", focus: heading, node: h("div", {}, heading, missingScope("system:read", "the keys of all workspaces", key)) };
-  const gone = new AbortController();
   const summary = h("p", { class: "summary" }, "Loading …");
   const results = h("div", {});
-  const back = h("button", { type: "button", hidden: true, onclick: () => page(at - 1) }, "Back");
-  const on = h("button", { type: "button", hidden: true, onclick: () => page(at + 1) }, "More");
-  const cursors = [null];
-  let at = 0;
-  let timer = 0;
+  const pages = pager({ api, path: "api/v1/system/keys", asked: { limit: PAGE }, each: EACH, show, fail });
   let drawn = "";
 
-  async function page(to) {
-    clearTimeout(timer);
-    const asked = new URLSearchParams({ limit: PAGE });
-    if (cursors[to]) asked.set("cursor", cursors[to]);
-    try {
-      const { body } = await api.get(`api/v1/system/keys?${asked}`, { signal: gone.signal });
-      at = to;
-      cursors[to + 1] = body.pagination.next_cursor;
-      show(body.data, body.pagination);
-    } catch (failure) {
-      if (gone.signal.aborted) return;
-      if (!(failure instanceof Failure)) throw failure;
-      setText(summary, "");
-      drawn = "";
-      replace(results, failed(failure, () => page(to)));
-    }
-    if (!gone.signal.aborted) again();
-  }
-  const again = () => (timer = setTimeout(() => (document.hidden ? again() : page(at)), EACH));
-
-  function show(all, { total, next_cursor: next }) {
+  function show(all, { total }) {
     setText(summary, `${plural(total ?? all.length, "key")} of all workspaces`);
-    setAttribute(back, "hidden", at === 0);
-    setAttribute(on, "hidden", !next);
     // Rows that did not change stay as they are: someone may be in the midst of them.
     const seen = JSON.stringify(all) + Math.floor(Date.now() / 60_000);
     if (seen === drawn) return;
@@ -67,15 +40,21 @@ export function keys({ api, can, key }) {
     replace(results, node);
   }
 
-  page(0);
+  function fail(failure, again) {
+    setText(summary, "");
+    drawn = "";
+    replace(results, failed(failure, again));
+  }
+
+  pages.go(0);
   const node = h(
     "div",
     {},
-    h("div", { class: "bar" }, heading, summary, h("span", { class: "push" }), back, on),
+    h("div", { class: "bar" }, heading, summary, h("span", { class: "push" }), pages.buttons),
     results,
     h("p", { class: "small after" }, "Keys are made and ended where the service runs: ", command("leads-api keys --help")),
   );
-  return { title: "Keys", focus: heading, node, dispose: () => (gone.abort(), clearTimeout(timer)) };
+  return { title: "Keys", focus: heading, node, dispose: pages.end };
 }
 
 function line(it, own) {

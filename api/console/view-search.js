@@ -1,8 +1,8 @@
 // Search among the workspace's leads.
 
-import { Failure } from "./api.js";
 import { h, replace, setAttribute, setText } from "./dom.js";
 import { count, dateTime } from "./format.js";
+import { pager } from "./pager.js";
 import { failed, instant, leadLink, missingScope, notice, row, table, value } from "./parts.js";
 
 const PAGE = 50;
@@ -27,7 +27,6 @@ const COLUMNS = [
 export function search({ api, can, key, query }) {
   const heading = h("h1", { tabindex: "-1" }, "Search");
   if (!can.read) return { title: "Search", focus: heading, node: h("div", {}, heading, missingScope("leads:read", "the leads of a workspace", key)) };
-  const gone = new AbortController();
   const inputs = Object.fromEntries(FIELDS.map((field) => [field.name, input(field, query.get(field.name))]));
   const problem = h("p", { class: "problem", role: "alert" });
   const form = h(
@@ -37,12 +36,10 @@ export function search({ api, can, key, query }) {
     h("p", { class: "field actions" }, h("button", { class: "main" }, "Search"), h("button", { type: "button", class: "quiet", onclick: clear }, "Clear")),
   );
   const summary = h("p", { class: "summary", role: "status" }, "Loading …");
-  const back = h("button", { type: "button", onclick: () => page(at - 1) }, "Newer");
-  const on = h("button", { type: "button", onclick: () => page(at + 1) }, "Older");
   const results = h("div", { class: "results", "aria-busy": "true" });
-  // The cursors of the pages up to here: a page is one screen of rows, however many leads there are.
-  const cursors = [null];
-  let at = 0;
+  const asked = new URLSearchParams({ limit: PAGE });
+  for (const { name } of FIELDS) if (name !== "id" && query.get(name)) asked.set(name, query.get(name));
+  const pages = pager({ api, path: "api/v1/leads", asked, names: ["Newer", "Older"], off: "disabled", busy: results, show, fail });
 
   function clear() {
     if (location.hash === "#/search") for (const field of Object.values(inputs)) field.value = "";
@@ -66,38 +63,13 @@ export function search({ api, can, key, query }) {
     }
     setText(problem, "");
     const next = given.has("id") ? `#/lead/${given.get("id").toLowerCase()}` : `#/search${given.size ? `?${given}` : ""}`;
-    if (next === location.hash) page(0);
+    if (next === location.hash) pages.go(0);
     else location.hash = next;
   }
 
-  async function page(to) {
-    const asked = new URLSearchParams({ limit: PAGE });
-    for (const { name } of FIELDS) if (name !== "id" && query.get(name)) asked.set(name, query.get(name));
-    if (cursors[to]) asked.set("cursor", cursors[to]);
-    setAttribute(results, "aria-busy", "true");
-    try {
-      const { body } = await api.get(`api/v1/leads?${asked}`, { signal: gone.signal });
-      at = to;
-      cursors[to + 1] = body.pagination.next_cursor;
-      show(body.data, body.pagination);
-    } catch (failure) {
-      if (gone.signal.aborted) return;
-      if (!(failure instanceof Failure)) throw failure;
-      setText(summary, "");
-      replace(results, failed(failure, () => page(to)), details(failure));
-    }
-    setAttribute(results, "aria-busy", null);
-  }
-
-  function show(leads, { total, next_cursor: next }) {
+  function show(leads, { total }, at) {
     const first = at * PAGE + 1;
     setText(summary, leads.length ? `${count(first)}–${count(first + leads.length - 1)} of ${count(total)}` : "");
-    // A button that is focused must not be disabled under the hand: the other one takes over.
-    const focused = document.activeElement;
-    back.disabled = at === 0;
-    on.disabled = !next;
-    if (focused === back && back.disabled) on.focus();
-    if (focused === on && on.disabled) back.focus();
     if (!leads.length) {
       const filtered = FIELDS.some(({ name }) => query.has(name));
       return replace(results, notice("info", filtered ? "No lead is like that" : "No lead yet", h("p", {}, filtered ? "Nothing that is projected fits all the fields above." : "Leads of this workspace appear here when they are projected.")));
@@ -108,13 +80,18 @@ export function search({ api, can, key, query }) {
     replace(results, node);
   }
 
-  page(0);
-  const node = h("div", {}, h("div", { class: "bar" }, heading), form, problem, h("div", { class: "bar under" }, summary, h("span", { class: "push" }), back, on), results);
+  function fail(failure, again) {
+    setText(summary, "");
+    replace(results, failed(failure, again), details(failure));
+  }
+
+  pages.go(0);
+  const node = h("div", {}, h("div", { class: "bar" }, heading), form, problem, h("div", { class: "bar under" }, summary, h("span", { class: "push" }), pages.buttons), results);
   const focusSearch = () => {
     inputs.source.focus();
     inputs.source.select();
   };
-  return { title: "Search", focus: inputs.source, node, search: focusSearch, dispose: () => gone.abort() };
+  return { title: "Search", focus: inputs.source, node, search: focusSearch, dispose: pages.end };
 }
 
 function input({ name, type = "text", mono, placeholder }, given) {

@@ -55,6 +55,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "index.html",
         "json.js",
         "main.js",
+        "pager.js",
         "parts.js",
         "plot.js",
         "reasons.js",
