@@ -1,10 +1,31 @@
 //! A connection to PostgreSQL that ends with its owner.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use postgres_openssl::MakeTlsConnector;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
+
+use crate::failure::Failure;
+
+/// For all of connecting, TLS and authentication included. `connect_timeout` ends with the TCP
+/// connection, and a proxy or the kernel makes that without the server.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What comes of `opening`, or a failure to retry when the server is silent for ten seconds.
+///
+/// # Errors
+/// As classified; see [`Failure`].
+pub async fn answered(
+    opening: impl Future<Output = Result<Connection, Error>>,
+) -> Result<Connection, Failure> {
+    let silent = |_| Failure::Retry {
+        cause: "connection",
+        error: format!("the server takes the connection and has not answered for {PATIENCE:?}"),
+    };
+    Ok(tokio::time::timeout(PATIENCE, opening).await.map_err(silent)??)
+}
 
 /// A client, and the task that moves its bytes. Dropped: the socket is closed at once, a statement
 /// under way notwithstanding.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Database;
-use crate::connection::Connection;
+use crate::connection::{Connection, answered};
 use crate::failure::{Failure, Halt, classify};
 
 mod embedded {
@@ -37,7 +37,13 @@ pub enum MigrateError {
 
 impl From<tokio_postgres::Error> for MigrateError {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Postgres(classify(&error).to_string())
+        classify(&error).into()
+    }
+}
+
+impl From<Failure> for MigrateError {
+    fn from(failure: Failure) -> Self {
+        Self::Postgres(failure.to_string())
     }
 }
 
@@ -47,7 +53,8 @@ impl From<tokio_postgres::Error> for MigrateError {
 /// See [`MigrateError`].
 pub async fn migrate(database: &Database) -> Result<Vec<String>, MigrateError> {
     let Database { config, tls } = database;
-    let mut client = Connection::named(config, tls, "leads-consumer migrate").await?;
+    let connecting = Connection::named(config, tls, "leads-consumer migrate");
+    let mut client = answered(connecting).await?;
     // The lock ends with the connection. It is taken on it, and refinery works on the same one.
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let found = version(&client).await?;
@@ -86,7 +93,7 @@ pub(crate) async fn version(client: &tokio_postgres::Client) -> Result<i32, toki
 /// # Errors
 /// [`Failure::Halt`] when it has another; otherwise what PostgreSQL says.
 pub async fn check(database: &Database) -> Result<(), Failure> {
-    let client = Connection::open(&database.config, &database.tls).await?;
+    let client = answered(Connection::open(&database.config, &database.tls)).await?;
     let found = version(&client).await;
     client.close().await;
     let (found, known) = (found?, known());

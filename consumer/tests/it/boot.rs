@@ -1,3 +1,5 @@
+use std::net::TcpListener;
+
 use leads_testkit::{DEADLINE, System, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,6 +49,24 @@ async fn waits_for_postgres_and_says_so_once() {
     let lines = consumer.logs();
     assert!(!lines.iter().any(|line| line.text.contains("secret")));
     assert_eq!(lines.iter().filter(|line| line.message().contains("waiting")).count(), 1);
+    assert_eq!(consumer.terminate().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn does_not_wait_for_ever_for_a_server_that_says_nothing() {
+    let system = System::new().await;
+    // The kernel takes connections for it, and nobody answers them.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://u@{}/d", silent.local_addr().unwrap());
+    let env = [("DATABASE_URL", url.as_str())];
+    let consumer = system.start_consumer_with(&env).await;
+    let migrate = system.run("leads-consumer", &["migrate"], &env);
+    let told = consumer.wait_for_log(|line| line.text.contains("has not answered"));
+    let (output, told) = tokio::join!(migrate, told);
+    assert!(told.message().contains("waiting for PostgreSQL"), "{}", told.text);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("has not answered for 10s"), "{said}");
     assert_eq!(consumer.terminate().await.code(), Some(0));
 }
 
