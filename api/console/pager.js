@@ -11,7 +11,7 @@ import { h, setAttribute } from "./dom.js";
  */
 export function pager({ api, path, asked, names = ["Back", "More"], off = "hidden", each, busy, show, fail }) {
   const gone = new AbortController();
-  const [back, on] = names.map((name, i) => h("button", { type: "button", hidden: off === "hidden", onclick: () => go(i ? at + 1 : at - 1) }, name));
+  const [back, on] = names.map((name, i) => h("button", { type: "button", [off]: true, onclick: () => go(i ? at + 1 : at - 1) }, name));
   // The cursors of the pages up to here.
   const cursors = [null];
   let at = 0;
@@ -43,13 +43,13 @@ export function pager({ api, path, asked, names = ["Back", "More"], off = "hidde
     if (busy) setAttribute(busy, "aria-busy", now && "true");
   }
 
-  // A button that is focused must not be disabled under the hand: the other one takes over.
+  // A button that is focused must not go away under the hand: the other one takes over.
   function turn() {
     const focused = document.activeElement;
     setAttribute(back, off, at === 0);
     setAttribute(on, off, !cursors[at + 1]);
-    if (focused === back && back.disabled) on.focus();
-    if (focused === on && on.disabled) back.focus();
+    if (focused === back && back[off]) on.focus();
+    if (focused === on && on[off]) back.focus();
   }
 
   const wait = () => (timer = setTimeout(() => (document.hidden ? wait() : go(at)), each));
