@@ -7,24 +7,21 @@ use postgres_openssl::MakeTlsConnector;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
 
-use crate::failure::Failure;
+use crate::failure::describe;
 
 /// For all of connecting, TLS and authentication included. `connect_timeout` ends with the TCP
 /// connection, and a proxy or the kernel makes that without the server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What comes of `opening`, or a failure to retry when the server is silent for ten seconds.
-///
-/// # Errors
-/// As classified; see [`Failure`].
-pub async fn answered(
-    opening: impl Future<Output = Result<Connection, Error>>,
-) -> Result<Connection, Failure> {
-    let silent = |_| Failure::Retry {
-        cause: "connection",
-        error: format!("the server takes the connection and has not answered for {PATIENCE:?}"),
-    };
-    Ok(tokio::time::timeout(PATIENCE, opening).await.map_err(silent)??)
+/// PostgreSQL can't be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreachable {
+    /// By its own word, or that of the connection.
+    #[error("{}", describe(.0))]
+    Postgres(#[from] Error),
+    /// It takes the connection and says nothing for so long.
+    #[error("the server takes the connection and has not answered for {0:?}")]
+    Silent(Duration),
 }
 
 /// A client, and the task that moves its bytes. Dropped: the socket is closed at once, a statement
@@ -46,9 +43,11 @@ impl Connection {
     /// Connects; the connection's end shows in the client's errors.
     ///
     /// # Errors
-    /// PostgreSQL's.
-    pub async fn open(config: &Config, tls: &MakeTlsConnector) -> Result<Self, Error> {
-        let (client, connection) = config.connect(tls.clone()).await?;
+    /// See [`Unreachable`]; it takes ten seconds at most.
+    pub async fn open(config: &Config, tls: &MakeTlsConnector) -> Result<Self, Unreachable> {
+        let connecting = tokio::time::timeout(PATIENCE, config.connect(tls.clone()));
+        let (client, connection) =
+            connecting.await.map_err(|_| Unreachable::Silent(PATIENCE))??;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
@@ -60,8 +59,12 @@ impl Connection {
     /// The same under a name that `status` and `pg_stat_activity` show.
     ///
     /// # Errors
-    /// PostgreSQL's.
-    pub async fn named(config: &Config, tls: &MakeTlsConnector, name: &str) -> Result<Self, Error> {
+    /// As those of [`Connection::open`].
+    pub async fn named(
+        config: &Config,
+        tls: &MakeTlsConnector,
+        name: &str,
+    ) -> Result<Self, Unreachable> {
         let mut config = config.clone();
         config.application_name(name);
         Self::open(&config, tls).await

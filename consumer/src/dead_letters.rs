@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio_postgres::{Client, Row};
 
 use crate::config::Database;
-use crate::connection::Connection;
+use crate::connection::{Connection, Unreachable};
 use crate::source::client::Kafka;
 use crate::source::producer::{Outgoing, Producer};
 use crate::status::read_model::{self, DeadLetters};
@@ -26,6 +26,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 enum ExportError {
     #[error("{}", crate::failure::describe(.0))]
     Postgres(#[from] tokio_postgres::Error),
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
     #[error("Kafka: {0}")]
     Kafka(String),
 }

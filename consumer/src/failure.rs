@@ -7,6 +7,8 @@ use std::error::Error as _;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
+use crate::connection::Unreachable;
+
 /// The projection can't go on, and going on by itself would lose or double something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}; {cure}")]
@@ -67,6 +69,17 @@ impl std::fmt::Display for Failure {
             Self::Again => f.write_str("a lead to be inserted is there already"),
             Self::Retry { error, .. } | Self::Data { error } => write!(f, "PostgreSQL: {error}"),
             Self::Halt(halt) => halt.fmt(f),
+        }
+    }
+}
+
+impl From<Unreachable> for Failure {
+    fn from(error: Unreachable) -> Self {
+        match error {
+            Unreachable::Postgres(error) => classify(&error),
+            silent @ Unreachable::Silent(_) => {
+                Self::Retry { cause: "connection", error: silent.to_string() }
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Database;
-use crate::connection::{Connection, answered};
+use crate::connection::{Connection, Unreachable};
 use crate::failure::{Failure, Halt, classify};
 
 mod embedded {
@@ -41,6 +41,12 @@ impl From<tokio_postgres::Error> for MigrateError {
     }
 }
 
+impl From<Unreachable> for MigrateError {
+    fn from(error: Unreachable) -> Self {
+        Failure::from(error).into()
+    }
+}
+
 impl From<Failure> for MigrateError {
     fn from(failure: Failure) -> Self {
         Self::Postgres(failure.to_string())
@@ -53,8 +59,7 @@ impl From<Failure> for MigrateError {
 /// See [`MigrateError`].
 pub async fn migrate(database: &Database) -> Result<Vec<String>, MigrateError> {
     let Database { config, tls } = database;
-    let connecting = Connection::named(config, tls, "leads-consumer migrate");
-    let mut client = answered(connecting).await?;
+    let mut client = Connection::named(config, tls, "leads-consumer migrate").await?;
     // The lock ends with the connection. It is taken on it, and refinery works on the same one.
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let found = version(&client).await?;
@@ -93,7 +98,7 @@ pub(crate) async fn version(client: &tokio_postgres::Client) -> Result<i32, toki
 /// # Errors
 /// [`Failure::Halt`] when it has another; otherwise what PostgreSQL says.
 pub async fn check(database: &Database) -> Result<(), Failure> {
-    let client = answered(Connection::open(&database.config, &database.tls)).await?;
+    let client = Connection::open(&database.config, &database.tls).await?;
     let found = version(&client).await;
     client.close().await;
     let (found, known) = (found?, known());

@@ -12,7 +12,7 @@ use leads_shared::Timestamp;
 
 use crate::cli::{DlqArgs, DlqCommand, Place};
 use crate::config::{self, ConfigError, Database};
-use crate::connection::Connection;
+use crate::connection::{Connection, Unreachable};
 use crate::failure::Failure;
 use crate::{migrate, store};
 
@@ -44,6 +44,12 @@ impl From<Failure> for DlqError {
                 "another generation became the live one; run it again".to_owned()
             }
         })
+    }
+}
+
+impl From<Unreachable> for DlqError {
+    fn from(error: Unreachable) -> Self {
+        Failure::from(error).into()
     }
 }
 

@@ -5,9 +5,11 @@ use tokio_postgres::{Client, Error};
 
 use super::Looked;
 use super::finding::{Finding, Seen, Unseen, judge};
+use crate::connection::Unreachable;
+use crate::failure::classify;
 use crate::migrate;
 use crate::status::read_model::Generation;
-use crate::status::session::{Unreachable, explain};
+use crate::status::session::explain;
 use crate::store::{counts_table, leads_table};
 
 /// What is in the way of a session, in the order in which it is met.
@@ -37,7 +39,7 @@ impl Away {
     pub(super) fn of(error: &Unreachable) -> Self {
         let cause = error.to_string();
         let obstacle = match error {
-            Unreachable::Silent => Obstacle::Connection,
+            Unreachable::Silent(_) => Obstacle::Connection,
             Unreachable::Postgres(error) => obstacle(error.code().map(SqlState::code), &cause),
         };
         Self { obstacle, cause }
@@ -199,7 +201,7 @@ fn judge_permissions(user: &str, missing: &[Missing]) -> Finding {
 
 /// Why something was not seen, when PostgreSQL refused the question.
 pub(super) fn unseen(error: &Error) -> Unseen {
-    let halt = explain(error);
+    let halt = explain(classify(error));
     Unseen::Failed { found: halt.cause, fix: halt.cure }
 }
 

@@ -4,7 +4,7 @@ use postgres_openssl::MakeTlsConnector;
 use tokio_postgres::Config;
 
 use super::RebuildError;
-use crate::connection::Connection;
+use crate::connection::{Connection, Unreachable};
 use crate::disk::{self, Disk};
 use crate::failure::describe;
 use crate::store::{counts_table, end_frozen_writers, leads_table};
@@ -264,17 +264,16 @@ pub(super) struct Swap {
 }
 
 impl Swap {
-    /// Seals the offsets of generation `from`. Its writers wait until this is over.
+    /// Seals the offsets of generation `from`. Its writers wait until this is over. The transaction
+    /// is `client`'s.
     ///
     /// # Errors
     /// PostgreSQL's, such as 55P03 when a writer holds them for long.
     pub(super) async fn begin(
-        config: &Config,
-        tls: &MakeTlsConnector,
+        client: Connection,
         from: i32,
         topic: &str,
     ) -> Result<Self, tokio_postgres::Error> {
-        let client = Connection::named(config, tls, "leads-consumer swap").await?;
         let mut swap = Self { client, from, targets: Vec::new() };
         swap.client
             .batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '{SWAP_LOCK_TIMEOUT}'"))
@@ -323,6 +322,12 @@ impl Swap {
                  COMMIT"
             ))
             .await
+    }
+}
+
+impl From<Unreachable> for RebuildError {
+    fn from(error: Unreachable) -> Self {
+        Self::Failed(format!("PostgreSQL: {error}"))
     }
 }
 

@@ -259,20 +259,20 @@ impl Rebuild {
     async fn retake(&mut self) -> Result<(), RebuildError> {
         self.reporter.begin("waiting", "PostgreSQL ended the connection; waiting for it");
         let database = self.config.database.clone();
-        loop {
-            match Keeper::take(&database.config, &database.tls).await {
-                Ok(keeper) => {
-                    self.keeper = keeper;
-                    return Ok(());
+        let taking = async {
+            loop {
+                match Keeper::take(&database.config, &database.tls).await {
+                    Ok(keeper) => return Ok(keeper),
+                    Err(RebuildError::Running(who)) => return Err(RebuildError::Running(who)),
+                    Err(_) => tokio::time::sleep(RETAKE).await,
                 }
-                Err(RebuildError::Running(who)) => return Err(RebuildError::Running(who)),
-                Err(_) => {}
             }
-            tokio::select! {
-                () = tokio::time::sleep(RETAKE) => {}
-                _ = self.stop.wait_for(|stop| *stop) => return Err(RebuildError::Interrupted),
-            }
-        }
+        };
+        self.keeper = tokio::select! {
+            keeper = taking => keeper?,
+            _ = self.stop.wait_for(|stop| *stop) => return Err(RebuildError::Interrupted),
+        };
+        Ok(())
     }
 }
 

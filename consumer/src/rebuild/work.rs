@@ -12,7 +12,8 @@ use tokio_postgres::error::SqlState;
 use super::generations::{Generations, Swap};
 use super::verify::{self, Comparison, Report};
 use super::{Rebuild, RebuildError};
-use crate::config::RebuildConfig;
+use crate::config::{Database, RebuildConfig};
+use crate::connection::Connection;
 use crate::health::Health;
 use crate::source::Membership;
 use crate::store::{Store, Target};
@@ -130,10 +131,12 @@ impl Rebuild {
     /// With lanes at work: seals `from` once they are at the log's end and waits until they are where
     /// it stands.
     async fn seal_when_there(&self, from: i32, progress: &Progress) -> Result<Swap, Attempt> {
-        let database = &self.config.database;
+        let Database { config, tls } = &self.config.database;
         loop {
-            self.at_the_end(progress).await.map_err(Attempt::Failed)?;
-            let swap = Swap::begin(&database.config, &database.tls, from, &self.config.topic).await;
+            self.at_the_end(progress).await?;
+            let client = Connection::named(config, tls, "leads-consumer swap").await;
+            let client = client.map_err(RebuildError::from)?;
+            let swap = Swap::begin(client, from, &self.config.topic).await;
             let swap = swap.map_err(Attempt::Again)?;
             let deadline = Instant::now() + SWAP_WAIT;
             while Instant::now() < deadline {

@@ -104,9 +104,9 @@ async fn read_log(
 
 async fn ask_model(settings: &Settings) -> Result<Model, Halt> {
     let session = Session::open(&settings.database, "leads-consumer status").await;
-    let session = session.map_err(|error| error.explain())?;
+    let session = session.map_err(explain)?;
     let told = try_ask_model(&session, &settings.topic).await;
-    told.map_err(|error| explain(&error))
+    told.map_err(explain)
 }
 
 async fn try_ask_model(session: &Session, topic: &str) -> Result<Model, tokio_postgres::Error> {

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Error;
-
 use crate::config::Database;
-use crate::connection::Connection;
-use crate::failure::{Failure, Halt, classify, describe};
+use crate::connection::{Connection, Unreachable};
+use crate::failure::{Failure, Halt};
 
 /// How long PostgreSQL may take to let us in.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -16,35 +14,16 @@ const SETTINGS: &str = "
     SET lock_timeout = '2s';
     SET idle_in_transaction_session_timeout = '10s'";
 
-/// PostgreSQL can't be asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Unreachable {
-    /// By its own word, or that of the connection.
-    #[error("{}", crate::failure::describe(.0))]
-    Postgres(#[from] Error),
-    /// It holds the connection and says nothing.
-    #[error("PostgreSQL does not answer within {} s", PATIENCE.as_secs())]
-    Silent,
-}
-
-impl Unreachable {
-    /// The same with what to do about it.
-    pub fn explain(&self) -> Halt {
-        match self {
-            Self::Postgres(error) => explain(error),
-            Self::Silent => Halt::new(self.to_string(), "leads-consumer doctor"),
-        }
-    }
-}
-
-/// An error of PostgreSQL with the command that helps.
-pub fn explain(error: &Error) -> Halt {
-    match classify(error) {
+/// A failure with the command that helps.
+pub fn explain(failure: impl Into<Failure>) -> Halt {
+    match failure.into() {
         Failure::Halt(halt) => halt,
         Failure::Retry { error, .. } | Failure::Data { error } => {
             Halt::new(error, "leads-consumer doctor")
         }
-        Failure::Fenced | Failure::Again => Halt::new(describe(error), "leads-consumer doctor"),
+        other @ (Failure::Fenced | Failure::Again) => {
+            Halt::new(other.to_string(), "leads-consumer doctor")
+        }
     }
 }
 
@@ -64,11 +43,11 @@ impl Session {
             let client = Connection::named(&database.config, &database.tls, name).await?;
             let session = Self { client };
             session.client.batch_execute(SETTINGS).await?;
-            Ok::<_, Error>(session)
+            Ok::<_, Unreachable>(session)
         };
         match tokio::time::timeout(PATIENCE, connect).await {
-            Ok(connected) => Ok(connected?),
-            Err(_) => Err(Unreachable::Silent),
+            Ok(connected) => connected,
+            Err(_) => Err(Unreachable::Silent(PATIENCE)),
         }
     }
 }

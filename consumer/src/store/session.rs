@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use postgres_openssl::MakeTlsConnector;
 use tokio_postgres::{Client, Config, Statement};
 
-use crate::connection::{Connection, answered};
+use crate::connection::Connection;
 use crate::failure::Failure;
 
 /// A frozen or partitioned-off writer must not hold up its successor: its locks end by these.
@@ -50,7 +50,7 @@ pub(super) struct At<'a> {
 
 impl Session {
     pub(super) async fn connect(config: &Config, tls: &MakeTlsConnector) -> Result<Self, Failure> {
-        let client = answered(Connection::open(config, tls)).await?;
+        let client = Connection::open(config, tls).await?;
         client.batch_execute(SETTINGS).await?;
         Ok(Self { client, prepared: None })
     }

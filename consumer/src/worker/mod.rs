@@ -90,7 +90,12 @@ impl<'a> Worker<'a> {
             }
             if self.retry.due() {
                 if self.store.is_broken() {
-                    self.connect().await?;
+                    // It can take ten seconds, and a stop does not wait for it.
+                    tokio::select! {
+                        biased;
+                        _ = stop.changed() => {}
+                        connected = self.connect() => connected?,
+                    }
                     continue;
                 }
                 if self.partitions.any_unpositioned() {

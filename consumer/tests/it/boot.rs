@@ -60,13 +60,19 @@ async fn does_not_wait_for_ever_for_a_server_that_says_nothing() {
     let url = format!("postgres://u@{}/d", silent.local_addr().unwrap());
     let env = [("DATABASE_URL", url.as_str())];
     let consumer = system.start_consumer_with(&env).await;
-    let migrate = system.run("leads-consumer", &["migrate"], &env);
-    let told = consumer.wait_for_log(|line| line.text.contains("has not answered"));
-    let (output, told) = tokio::join!(migrate, told);
+    let run = async |args: &[&str]| system.run("leads-consumer", args, &env).await;
+    let (migrate, dlq, rebuild, told) = tokio::join!(
+        run(&["migrate"]),
+        run(&["dlq", "list"]),
+        run(&["rebuild", "--yes"]),
+        consumer.wait_for_log(|line| line.text.contains("has not answered")),
+    );
     assert!(told.message().contains("waiting for PostgreSQL"), "{}", told.text);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("has not answered for 10s"), "{said}");
+    for output in [migrate, dlq, rebuild] {
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("has not answered for 10s"), "{said}");
+    }
     assert_eq!(consumer.terminate().await.code(), Some(0));
 }
 

@@ -153,6 +153,32 @@ async fn killed_at_ten_points_it_goes_on_where_it_was() {
     drop(consumer);
 }
 
+/// PostgreSQL ended the connections, and what takes new ones says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_it_while_it_waits_for_a_silent_server() {
+    let system = System::new().await;
+    let facts = some(&system, 500).await;
+    let proxy = system.proxy().await;
+    let env = [("BATCH_MAX_RECORDS", "1"), ("DATABASE_URL", proxy.url())];
+    let process = system.spawn("leads-consumer", &["rebuild", "--yes"], &env);
+    let building = "SELECT count(*) FROM projection_generation WHERE builder IS NOT NULL";
+    eventually(DEADLINE, "it builds", async || system.number(building).await == 1).await;
+    process.pause();
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+            AND application_name LIKE 'leads-consumer%'";
+    let left = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'leads-consumer%'";
+    assert!(system.number(end).await > 0);
+    eventually(DEADLINE, "its sessions end", async || system.number(left).await == 0).await;
+    proxy.freeze();
+    process.resume();
+    process.wait_for_log(|line| line.str("phase") == Some("waiting")).await;
+    assert_eq!(process.terminate().await.code(), Some(1), "interrupted");
+    succeeded(&rebuild(&system, &[]).await);
+    assert_rows(&system, &facts).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_brings_the_old_generation_to_the_end_of_the_log() {
     let system = System::new().await;
