@@ -20,7 +20,7 @@ pub enum Unreachable {
     #[error("{}", describe(.0))]
     Postgres(#[from] Error),
     /// It takes the connection and says nothing for so long.
-    #[error("the server takes the connection and has not answered for {0:?}")]
+    #[error("the server takes the connection and does not answer within {0:?}")]
     Silent(Duration),
 }
 
