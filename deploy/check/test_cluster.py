@@ -4,6 +4,7 @@ import json
 import re
 import unittest
 
+import yaml
 from kit import SETS, container, environment, load, one, pods, read, render
 
 HPA = ("--set", "consumer.autoscaling.kind=hpa")
@@ -125,9 +126,13 @@ class Scaling(unittest.TestCase):
         self.assertEqual(trigger["type"], "prometheus")
         self.assertEqual(trigger["metadata"]["query"], scaling["query"])
         self.assertTrue(all(isinstance(value, str) for value in trigger["metadata"].values()))
-        # The README's rule for the adapter makes the very metric.
+        # The README's rule for the adapter makes the very metric, of the HPA's own namespace.
         page = read("deploy/helm/leads/README.md")
-        self.assertIn(f"as: {scaling['metric']}", page)
+        [text] = [it for it in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "external:" in it]
+        [rule] = yaml.safe_load(text)["rules"]["external"]
+        self.assertEqual(rule["name"]["as"], scaling["metric"])
+        self.assertEqual(rule["resources"]["overrides"], {"namespace": {"resource": "namespace"}})
+        self.assertIn("<<.LabelMatchers>>", rule["metricsQuery"])
 
 
 class Network(unittest.TestCase):

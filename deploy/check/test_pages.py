@@ -55,6 +55,19 @@ class Pages(unittest.TestCase):
         wanted = dict(it.split("=", 1) for it in sets)
         self.assertIn(f'"{wanted["kafka.brokers"]}"', done.stdout)
 
+    def test_the_options_in_the_text_are_taken(self):
+        for page in PAGES:
+            for given in re.findall(r"`--set ([^`\s]+)`", read(page)):
+                values = VALUES / "minimal.yaml"
+                done = helm("template", "leads", CHART, "--values", values, "--set", given)
+                self.assertEqual(done.returncode, 0, f"{page}: {given}: {done.stderr}")
+
+    def test_the_api_can_stay_behind_in_an_upgrade(self):
+        objects = render("minimal", "--set", "api.image.tag=OLD")
+        tags = {name: pod["containers"][0]["image"].rsplit(":")[-1] for name, pod in pods(objects)}
+        self.assertEqual({name for name, tag in tags.items() if tag == "OLD"}, {"shop-leads-api"})
+        self.assertEqual(len(set(tags.values())), 2)
+
     def test_helm_waits_longer_than_a_job_may_take(self):
         deadline = yaml.safe_load((CHART / "values.yaml").read_text())["jobs"]["deadlineSeconds"]
         for page in PAGES:

@@ -8,7 +8,7 @@ pub type Setting = (String, String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{variable} may not be set: {why}")]
 pub struct Refused {
-    /// The variable as it stands in the environment.
+    /// The variable as it stands in the environment, with its value where another one would do.
     pub variable: String,
     /// Why, and what to use instead.
     pub why: &'static str,
@@ -52,6 +52,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("isolation.level", "the projection reads what is committed"),
 ];
 
+/// Without a client for token endpoints in it, librdkafka would wait for a token for ever.
+const OAUTHBEARER: &str =
+    "this build asks no token endpoint; use SCRAM-SHA-512, PLAIN or a client certificate";
 const ACKS: &str = "a 2xx means that all in-sync replicas have the event (acks=all)";
 const ORDER: &str = "the order of a lead's events rests on the idempotent producer's own value";
 const RETRIES: &str =
@@ -79,6 +82,11 @@ pub fn from_environment(
             continue;
         }
         let property = name.to_ascii_lowercase().replace('_', ".");
+        let is_mechanism = property == "sasl.mechanism" || property == "sasl.mechanisms";
+        if is_mechanism && value.eq_ignore_ascii_case("OAUTHBEARER") {
+            refused.push(Refused { variable: format!("{variable}={value}"), why: OAUTHBEARER });
+            continue;
+        }
         match REFUSED.iter().find(|(refused, _)| *refused == property) {
             Some((_, why)) => refused.push(Refused { variable, why }),
             None => settings.push((property, value)),
@@ -111,11 +119,16 @@ mod tests {
             ("KAFKA_BROKERS", "b:9092"),
             ("KAFKA_SECURITY_PROTOCOL", "SSL"),
             ("KAFKA_SSL_CA_LOCATION", "/ca.pem"),
+            ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256"),
             ("KAFKA_SERVICE_HOST", "10.0.0.1"),
             ("KAFKA_PORT_9092_TCP_ADDR", "10.0.0.1"),
             ("PATH", "/bin"),
         ]);
-        let expected = [("security.protocol", "SSL"), ("ssl.ca.location", "/ca.pem")];
+        let expected = [
+            ("security.protocol", "SSL"),
+            ("ssl.ca.location", "/ca.pem"),
+            ("sasl.mechanism", "SCRAM-SHA-256"),
+        ];
         assert_eq!(settings.unwrap(), expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
     }
 
@@ -126,9 +139,18 @@ mod tests {
             ("KAFKA_ENABLE_IDEMPOTENCE", "false"),
             ("KAFKA_LINGER_MS", "1"),
             ("KAFKA_AUTO_OFFSET_RESET", "earliest"),
+            ("KAFKA_SASL_MECHANISM", "OAUTHBEARER"),
         ])
         .unwrap_err();
         let names: Vec<_> = refused.iter().map(|r| r.variable.as_str()).collect();
-        assert_eq!(names, ["KAFKA_ACKS", "KAFKA_ENABLE_IDEMPOTENCE", "KAFKA_AUTO_OFFSET_RESET"]);
+        assert_eq!(
+            names,
+            [
+                "KAFKA_ACKS",
+                "KAFKA_ENABLE_IDEMPOTENCE",
+                "KAFKA_AUTO_OFFSET_RESET",
+                "KAFKA_SASL_MECHANISM=OAUTHBEARER"
+            ]
+        );
     }
 }

@@ -26,8 +26,10 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 
 {{- define "leads.image" -}}
 {{- $image := (index . 0).Values.image -}}
+{{- $own := "" -}}
+{{- if eq (index . 1) "api" }}{{ $own = (index . 0).Values.api.image.tag }}{{ end -}}
 {{- with $image.registry }}{{ . | trimSuffix "/" }}/{{ end -}}
-leads-{{ index . 1 }}:{{ $image.tag | default (index . 0).Chart.AppVersion }}
+leads-{{ index . 1 }}:{{ coalesce $own $image.tag (index . 0).Chart.AppVersion }}
 {{- end -}}
 
 {{/* What every pod has: nobody special, nothing to write to, no token. */}}

@@ -4,7 +4,7 @@
 {{- $_ := required "kafka.brokers: set it to the bootstrap servers, host:port,host:port" $kafka.brokers -}}
 {{- $_ := required "database.secretName: name a Secret that holds the URL of PostgreSQL; README.md has the command that makes one" .Values.database.secretName -}}
 {{- $sasl := hasPrefix "SASL_" $kafka.securityProtocol -}}
-{{- if and $sasl (ne $kafka.sasl.mechanism "OAUTHBEARER") (not $kafka.sasl.secretName) -}}
+{{- if and $sasl (not $kafka.sasl.secretName) -}}
 {{- fail (printf "kafka.sasl.secretName: %s needs a Secret with user name and password" $kafka.securityProtocol) -}}
 {{- end -}}
 {{- if and $kafka.sasl.secretName (not $sasl) -}}
