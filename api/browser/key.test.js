@@ -53,6 +53,23 @@ test("a wrong key is explained", async (t) => {
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
 });
 
+test("an address that can't be read costs nobody the key", async (t) => {
+  const key = await makeKey();
+  const page = await open(t, key);
+  const to = (place) => page.goto(page.url().replace(/#.*/, place));
+  for (const place of ["#/lead/50%", "#/constructor", "#/no/such/page"]) {
+    await to(place);
+    await page.reload();
+    await page.getByRole("heading", { name: "Not found" }).waitFor();
+  }
+  await to("#/search?created_after=yesterday");
+  await page.reload();
+  await reads(page.locator(".results"), "created_after");
+  assert.deepEqual(await page.evaluate(() => Object.values(sessionStorage)), [key.key]);
+  await to("#/");
+  await reads(page.locator(".rebuild"), "None is under way");
+});
+
 test("a key that is revoked while it is used is asked for anew, and the place is kept", async (t) => {
   const key = await makeKey();
   const next = await makeKey();

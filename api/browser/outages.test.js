@@ -74,6 +74,7 @@ test("Kafka away: no lead is taken, and the console says what to do", TIMEOUT, a
     await reads(page.locator("h1"), "Kafka is away");
     await reads(page.locator(".problems"), "leads-consumer doctor");
     await reads(page.locator(".standing"), "Trouble");
+    await reads(page.locator(".rebuild"), "None is under way");
     assert.equal((await request(key, "/api/v1/leads", { method: "POST", body: {} })).status, 503);
   } finally {
     await server("start", "kafka");
@@ -86,4 +87,18 @@ test("a key whose requests are used up waits for the next minute", TIMEOUT, asyn
   const page = await open(t, key);
   await eventually("the limit is used up", async () => (await request(key, "/api/v1/system/whoami")).status === 429);
   await reads(page.locator(".problems"), "The key's limit is used up");
+});
+
+test("what is asked for by itself leaves 40 % of the key's limit to others", TIMEOUT, async (t) => {
+  const key = await makeKey({ limit: 30, kind: "dev" });
+  const page = await open(t, key);
+  const asked = { "system/status": [], "system/dead-letters": [] };
+  page.on("request", (request) => {
+    for (const path in asked) if (request.url().includes(path)) asked[path].push(Date.now());
+  });
+  await page.goto(page.url().replace(/#.*/, "#/dead-letters"));
+  await eventually("both are asked for anew", () => asked["system/status"].length > 2 && asked["system/dead-letters"].length > 1);
+  // Two that ask share 18 a minute. The wait of the first was that of one alone.
+  const gaps = Object.values(asked).flatMap((times) => times.slice(1).map((time, i) => time - times[i]).slice(-1));
+  assert.ok(gaps.every((gap) => gap > 6000), `${gaps}`);
 });

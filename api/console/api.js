@@ -5,6 +5,8 @@ import { parse } from "./json.js";
 const ROOT = new URL("../", import.meta.url);
 /** Longer than any wait that the API itself has. */
 const PATIENCE = 15_000;
+/** The share of the key's limit that all that is asked for by itself may use. */
+const SHARE = 0.6;
 
 /**
  * kind: away (no answer), key (401), scope (403), missing (404), limited (429), unavailable (503), refused
@@ -39,11 +41,18 @@ export class Api {
   #key;
   /** Requests a minute that the key has; null: no limit, or not known yet. */
   limit = null;
+  /** How many ask by themselves, again and again; they share alike. */
+  pollers = 0;
   /** Called with the failure when the key is not valid any more. */
   onKeyLost = () => {};
 
   constructor(key) {
     this.#key = key;
+  }
+
+  /** Milliseconds from one request to the next of one that asks by itself; 0 without a limit. */
+  get spacing() {
+    return this.limit ? (60_000 * this.pollers) / (this.limit * SHARE) : 0;
   }
 
   url(path) {
@@ -85,7 +94,11 @@ export class Api {
       if (failure.kind === "key") this.onKeyLost(failure);
       throw failure;
     }
-    return { body: exact ? parse(text) : JSON.parse(text), etag: response.headers.get("etag") };
+    try {
+      return { body: exact ? parse(text) : JSON.parse(text), etag: response.headers.get("etag") };
+    } catch (error) {
+      throw new Failure("refused", `the answer can't be read: ${error.message}`);
+    }
   }
 }
 

@@ -9,8 +9,6 @@ const HIDDEN = 10_000;
 const LONGEST_BACKOFF = 10_000;
 /** Without the scope there is only the readiness, which is not worth asking for each second. */
 const READINESS_EACH = 5000;
-/** The share of the key's limit that asking for the status may use. */
-const SHARE = 0.6;
 
 export class Health {
   changes = new Watchers();
@@ -34,6 +32,7 @@ export class Health {
   constructor(api, full) {
     this.#api = api;
     this.#full = full;
+    if (full) api.pollers += 1;
   }
 
   start() {
@@ -87,8 +86,8 @@ export class Health {
   #wait() {
     if (this.failure?.retryAfter) return this.failure.retryAfter * 1000;
     if (this.failure) return Math.min(LONGEST_BACKOFF, EACH * 2 ** (this.#failed - 1));
-    const affordable = this.#api.limit ? 60_000 / (this.#api.limit * SHARE) : 0;
-    return Math.max(document.hidden ? HIDDEN : this.#full ? EACH : READINESS_EACH, affordable);
+    if (!this.#full) return document.hidden ? HIDDEN : READINESS_EACH;
+    return Math.max(document.hidden ? HIDDEN : EACH, this.#api.spacing);
   }
 
   #sleep(millis) {

@@ -17,7 +17,7 @@ import { search } from "./view-search.js";
 
 /** The key lives as long as its tab. */
 const STORED = "leads.key";
-const VIEWS = { "": overview, live, search, lead, "dead-letters": deadLetters, keys };
+const VIEWS = { __proto__: null, "": overview, live, search, lead, "dead-letters": deadLetters, keys };
 
 const main = document.getElementById("main");
 const chrome = new Chrome({ forget: () => forget() });
@@ -28,6 +28,7 @@ let view = null;
 async function enter(text, byHand = false) {
   const api = new Api(text);
   const { body } = await api.get("api/v1/system/whoami");
+  leave();
   sessionStorage.setItem(STORED, text);
   const key = body.data;
   const can = { read: key.scopes.includes("leads:read"), system: key.scopes.includes("system:read") };
@@ -39,11 +40,15 @@ async function enter(text, byHand = false) {
   show(byHand);
 }
 
-function forget(why) {
-  sessionStorage.removeItem(STORED);
+function leave() {
   session?.health.stop();
   session?.feed?.stop();
   session = null;
+}
+
+function forget(why) {
+  sessionStorage.removeItem(STORED);
+  leave();
   chrome.leave();
   ask(why);
 }
@@ -59,16 +64,20 @@ function mount(next) {
   document.title = `${next.title} – leads`;
 }
 
+/** Addresses come from anywhere. One that can't be decoded has no view. */
 function route() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
   const [name, ...rest] = path.split("/");
-  return { name, rest: rest.map(decodeURIComponent), query: new URLSearchParams(query) };
+  try {
+    return { name, make: VIEWS[name], rest: rest.map(decodeURIComponent), query: new URLSearchParams(query) };
+  } catch {
+    return { name };
+  }
 }
 
 function show(moved = false) {
   if (!session) return;
-  const { name, rest, query } = route();
-  const make = VIEWS[name];
+  const { name, make, rest, query } = route();
   chrome.mark(name === "lead" ? "search" : name);
   const next = make ? make({ ...session, query, rest, chrome }) : { title: "Not found", node: h("div", {}, h("h1", {}, "Not found"), notice("info", "There is no such page in this console")) };
   mount(next);
@@ -82,7 +91,8 @@ async function resume(text, wait = 1000) {
   try {
     await enter(text);
   } catch (failure) {
-    if (!(failure instanceof Failure) || failure.kind === "key") return forget("The key of this tab is not valid any more. Enter another one.");
+    if (!(failure instanceof Failure)) throw failure;
+    if (failure.kind === "key") return forget("The key of this tab is not valid any more. Enter another one.");
     const waiting = notice("warn", failure.kind === "away" ? "The API does not answer" : "The API can't check the key now");
     waiting.append(`${failure.message}. Trying again until it does.`);
     replace(main, h("h1", {}, "One moment"), waiting);

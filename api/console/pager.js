@@ -17,10 +17,14 @@ export function pager({ api, path, asked, names = ["Back", "More"], off = "hidde
   let at = 0;
   let timer = 0;
   let underWay = false;
+  let askedAt = 0;
+  if (each) api.pollers += 1;
 
   async function go(to) {
     clearTimeout(timer);
     mark(true);
+    askedAt = Date.now();
+    let pause = each;
     const query = new URLSearchParams(asked);
     if (cursors[to]) query.set("cursor", cursors[to]);
     try {
@@ -33,9 +37,10 @@ export function pager({ api, path, asked, names = ["Back", "More"], off = "hidde
       if (gone.signal.aborted) return;
       if (!(failure instanceof Failure)) throw failure;
       fail(failure, () => go(to));
+      if (failure.retryAfter) pause = Math.max(each, failure.retryAfter * 1000);
     }
     mark(false);
-    if (each && !gone.signal.aborted) wait();
+    if (each && !gone.signal.aborted) wait(Math.max(pause, api.spacing));
   }
 
   function mark(now) {
@@ -52,7 +57,18 @@ export function pager({ api, path, asked, names = ["Back", "More"], off = "hidde
     if (focused === on && on[off]) back.focus();
   }
 
-  const wait = () => (timer = setTimeout(() => (document.hidden ? wait() : go(at)), each));
+  const wait = (pause) => (timer = setTimeout(() => (document.hidden ? wait(pause) : go(at)), pause));
 
-  return { buttons: [back, on], go, renew: () => underWay || go(at), end: () => (gone.abort(), clearTimeout(timer)) };
+  /** Before its time, as far as the key's limit goes. */
+  function renew() {
+    if (!underWay && Date.now() - askedAt >= api.spacing) go(at);
+  }
+
+  function end() {
+    gone.abort();
+    clearTimeout(timer);
+    if (each) api.pollers -= 1;
+  }
+
+  return { buttons: [back, on], go, renew, end };
 }

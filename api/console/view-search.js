@@ -96,7 +96,9 @@ export function search({ api, can, key, query }) {
 
 function input({ name, type = "text", mono, placeholder }, given) {
   const node = h("input", { id: `f-${name}`, name, type, class: mono ? "mono" : null, placeholder, step: type === "text" ? null : "1", autocomplete: "off", spellcheck: "false", dir: type === "text" ? "auto" : null });
-  if (given) node.value = type === "text" ? given : new Date(given).toISOString().slice(0, 19);
+  // A time that can't be read is left to the API, which says so.
+  if (given && type === "text") node.value = given;
+  else if (given && !Number.isNaN(Date.parse(given))) node.value = new Date(given).toISOString().slice(0, 19);
   return node;
 }
 
