@@ -86,6 +86,9 @@ test("the worst comes first, and tells what to do", () => {
   const of = (change = {}) => verdict({ status: { ...all, ...change }, series: new Series(), failure: null });
   assert.equal(of({ dead_letters: null }).level, "ok");
   assert.match(of().title, /2 dead letters wait/);
+  const rebuild = { generation: 2, abandoned: false };
+  assert.ok(of({ rebuild }).problems.some((it) => it.level === "info" && /under way/.test(it.title)));
+  assert.ok(of({ rebuild: { ...rebuild, abandoned: true } }).problems.some((it) => it.level === "warn" && it.command === "leads-consumer rebuild"));
   const noBroker = of({ ingest: { ...all.ingest, status: "no_broker", kafka: "down" } });
   assert.equal(noBroker.level, "bad");
   assert.match(noBroker.title, /Kafka is away/);

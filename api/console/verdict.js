@@ -109,7 +109,8 @@ function service({ status, series }) {
       link: { href: "#/dead-letters", text: "Causes and what to do" },
     });
   }
-  if (rebuild) problems.push({ level: "info", title: "A rebuild is under way", text: `Generation ${rebuild.generation} is being built beside the live one. Reads and ingest go on.` });
+  if (rebuild?.abandoned) problems.push({ level: "warn", title: "A rebuild was broken off", text: `Generation ${rebuild.generation} is half built and its process is gone. Reads and ingest go on. It goes on where it was:`, command: "leads-consumer rebuild" });
+  else if (rebuild) problems.push({ level: "info", title: "A rebuild is under way", text: `Generation ${rebuild.generation} is being built beside the live one. Reads and ingest go on.` });
   return problems;
 }
 

@@ -162,17 +162,19 @@ function side(health) {
   function drawRebuild(it) {
     if (!it) {
       setAttribute(bar, "hidden", true);
-      return setText(rebuilt, health.status?.projection.error ? "Not known while PostgreSQL is away." : "None is under way.");
+      return setText(rebuilt, !health.status ? "…" : health.status.dead_letters ? "None is under way." : "Not known while PostgreSQL is away.");
     }
-    const { generation, builder, started_at: began, done_records: done, total_records: all } = it;
-    const now = health.answeredAt;
+    const { generation, builder, abandoned, started_at: began, done_records: done, total_records: all } = it;
+    // An answer can be as old as the last one: the servers are looked at for all who ask.
+    const now = Date.parse(health.status.projection.at);
     if (speed.generation !== generation) Object.assign(speed, { generation, at: now, done, rate: null });
     else if (now - speed.at > 2000) Object.assign(speed, { rate: ((done - speed.done) / (now - speed.at)) * 1000, at: now, done });
     const share = all ? Math.min(1, done / all) : 0;
     setAttribute(bar, "hidden", null);
     bar.value = share;
-    const left = all === null ? "" : speed.rate > 0 ? `, ${count(speed.rate)} a second, about ${seconds((all - done) / speed.rate)} left` : speed.rate === 0 && done < all ? ", standing still: is leads-consumer rebuild still running?" : "";
-    setText(rebuilt, `Generation ${generation}: ${Math.floor(share * 100)} %, ${count(done)} of ${count(all)} records${left}. By ${builder ?? "?"} since ${began ? clock(Date.parse(began)) : "?"}.`);
+    const left = all !== null && speed.rate > 0 ? `, ${count(speed.rate)} a second, about ${seconds((all - done) / speed.rate)} left` : "";
+    const by = abandoned ? `Its process ${builder ?? ""} is gone: start leads-consumer rebuild again, it goes on where it was.` : `By ${builder ?? "?"} since ${began ? clock(Date.parse(began)) : "?"}.`;
+    setText(rebuilt, `Generation ${generation}: ${Math.floor(share * 100)} %, ${count(done)} of ${count(all)} records${abandoned ? "" : left}. ${by}`);
   }
 
   function drawFlight({ ingest }) {

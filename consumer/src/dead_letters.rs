@@ -167,7 +167,8 @@ async fn report(client: &Client, topic: &str) -> Result<(), ExportError> {
         let of_it = offsets.iter().filter(|offset| offset.generation == number);
         Some(of_it.map(|offset| offset.next).sum::<i64>())
     };
-    telemetry::set_rebuild(way("building").zip(way("live")).map(|(built, live)| part(built, live)));
+    let progress = way("building").zip(way("live")).map(|(built, live)| part(built, live));
+    telemetry::set_rebuild(progress, generations.iter().any(|it| it.abandoned));
     Ok(())
 }
 

@@ -28,6 +28,7 @@ const WAITING: &str = "leads_dead_letters_waiting";
 const OLDEST_SECONDS: &str = "leads_dead_letters_oldest_seconds";
 const LIMIT: &str = "leads_dead_letters_limit";
 const REBUILDING: &str = "leads_rebuild_running";
+const REBUILD_ABANDONED: &str = "leads_rebuild_abandoned";
 const REBUILD_PROGRESS: &str = "leads_rebuild_progress";
 const READY: &str = "leads_ready";
 const DEPENDENCY_UP: &str = "leads_dependency_up";
@@ -96,6 +97,7 @@ fn describe() {
     describe_gauge!(OLDEST_SECONDS, Unit::Seconds, "Age of the oldest dead letter that waits");
     describe_gauge!(LIMIT, "DLQ_MAX: more dead letters within DLQ_WINDOW halt it; 0 is no limit");
     describe_gauge!(REBUILDING, "1 while another generation is being built");
+    describe_gauge!(REBUILD_ABANDONED, "1 when a generation is half built and nobody is at it");
     describe_gauge!(REBUILD_PROGRESS, "How much of the live generation's way it has gone, 0 to 1");
     describe_gauge!(READY, "Whether it projects: 1 or 0, as /readyz says");
     describe_gauge!(DEPENDENCY_UP, "1 for each dependency that answers, 0 for one that doesn't");
@@ -115,7 +117,7 @@ fn describe() {
     }
     let (version, commit) = (leads_version::VERSION, leads_version::COMMIT);
     gauge!("leads_build_info", "version" => version, "commit" => commit).set(1.0);
-    set_rebuild(None);
+    set_rebuild(None, false);
     counter!(REBALANCES).increment(0);
     counter!(FENCED).increment(0);
     gauge!(DEAD_LETTERS_PENDING).set(0.0);
@@ -210,8 +212,10 @@ pub fn set_dead_letters_waiting(counts: &[(String, i64)], oldest: Option<Duratio
     gauge!(OLDEST_SECONDS).set(oldest.unwrap_or_default());
 }
 
-/// Sets how far another generation has got, from 0 to 1; `None`: there is none.
-pub fn set_rebuild(progress: Option<f64>) {
+/// Sets how far another generation has got, from 0 to 1; `None`: there is none. `abandoned`: nobody
+/// is at it.
+pub fn set_rebuild(progress: Option<f64>, abandoned: bool) {
+    gauge!(REBUILD_ABANDONED).set(f64::from(u8::from(abandoned)));
     gauge!(REBUILDING).set(f64::from(u8::from(progress.is_some())));
     gauge!(REBUILD_PROGRESS).set(progress.unwrap_or(0.0));
 }

@@ -12,6 +12,8 @@
 //! | `verify-ca` | yes | yes | no |
 //! | `require`, `verify-full` (default elsewhere) | yes | yes | yes |
 
+pub mod rebuild;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,8 +1,10 @@
 //! How the projection stands, and its dead letters.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
+use leads_postgres::rebuild::is_abandoned;
 use leads_shared::{Timestamp, headers};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::{Error, Row};
@@ -38,6 +40,8 @@ pub struct Building {
     pub projection: Projection,
     /// Who builds it, as HOST:PID.
     pub builder: Option<String>,
+    /// Whether nobody is at it any more.
+    pub abandoned: bool,
     /// When it was begun.
     pub started_at: Timestamp,
 }
@@ -110,11 +114,15 @@ pub struct FailedRedrive {
     pub error: String,
 }
 
-const GENERATIONS: &str = "
-    SELECT g.state, g.generation, g.builder, g.created_at, o.partition, o.next_offset
-    FROM projection_generation AS g
-    LEFT JOIN projection_offset AS o ON o.generation = g.generation AND o.topic = $1
-    WHERE g.state IN ('live', 'building')";
+static GENERATIONS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT g.state, g.generation, g.builder, g.created_at, o.partition, o.next_offset, {}
+         FROM projection_generation AS g
+         LEFT JOIN projection_offset AS o ON o.generation = g.generation AND o.topic = $1
+         WHERE g.state IN ('live', 'building')",
+        is_abandoned()
+    )
+});
 
 /// Not by a join: an index then gives the rows in their order.
 const LIVE: &str = "
@@ -142,7 +150,7 @@ impl ReadModel {
              WHERE {LIVE} AND redriven_at IS NULL GROUP BY reason ORDER BY count(*) DESC, reason"
         );
         let (generations, reasons) = futures_util::future::try_join(
-            run(&client, GENERATIONS, &values),
+            run(&client, &GENERATIONS, &values),
             run(&client, &by_reason_sql, &values),
         )
         .await?;
@@ -224,9 +232,11 @@ fn take_generation(standing: &mut Standing, row: &Row) -> Result<(), Error> {
     } else {
         let started_at = Timestamp::from(row.try_get::<_, DateTime<Utc>>(3)?);
         let builder = row.try_get(2)?;
+        let abandoned = row.try_get(6)?;
         let building = standing.building.get_or_insert_with(|| Building {
             projection: Projection { generation, ..Projection::default() },
             builder,
+            abandoned,
             started_at,
         });
         &mut building.projection

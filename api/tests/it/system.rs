@@ -244,9 +244,15 @@ fn a_rebuild_under_way_is_told() {
         assert_eq!(
             rebuild,
             json!({"generation": 2, "state": "building", "builder": "there:42",
-                "started_at": "<time>", "done_records": 2, "total_records": 6, "lag_records": 4})
+                "abandoned": true, "started_at": "<time>", "done_records": 2, "total_records": 6, "lag_records": 4})
         );
         assert_eq!(told["projection"]["generation"], 1, "reads see the live one");
+
+        let builder = own.system.db().await;
+        let lock = format!("SELECT pg_advisory_lock({}, {})", 0x6c65_6164, 0x7265_6264);
+        builder.batch_execute(&lock).await.unwrap();
+        let at_work = |it: &Value| it["rebuild"]["abandoned"] == false;
+        eventually_status(&own.api, &key, "its builder", at_work).await;
     });
 }
 

@@ -13,7 +13,7 @@ use super::finding::{Seen, Unseen};
 use super::kafka::{Address, try_addresses};
 use super::server::{Connections, Transaction, Writable};
 use super::topics::TopicLook;
-use super::{database, projection, server};
+use super::{database, server};
 use crate::disk::Disk;
 use crate::migrate;
 use crate::source::admin::Admin;
@@ -82,8 +82,6 @@ pub(super) struct Looked {
     pub(super) offsets: Seen<Vec<Offset>>,
     /// The same, [`MOVE`] after the log's ends were read.
     pub(super) moved: Seen<Vec<Offset>>,
-    /// Whether a builder of a generation is at work.
-    pub(super) builder_holds_lock: Seen<bool>,
     /// What could not be projected.
     pub(super) dead_letters: Seen<DeadLetters>,
 }
@@ -260,7 +258,6 @@ async fn ask_model(looked: &mut Looked, client: &Client, topic: &str, end: Insta
         Err(_) => within(end, database::look_permissions(client, &[])).await,
     };
     looked.offsets = within(end, offsets_of(client, topic)).await;
-    looked.builder_holds_lock = within(end, projection::look_builder(client)).await;
     let dead_letters = async { read_model::dead_letters(client, topic).await.map_err(refused) };
     looked.dead_letters = within(end, dead_letters).await;
 }
@@ -270,7 +267,6 @@ fn set_model(looked: &mut Looked, why: &Unseen) {
     looked.generations = Err(why.clone());
     looked.offsets = Err(why.clone());
     looked.moved = Err(why.clone());
-    looked.builder_holds_lock = Err(why.clone());
     looked.dead_letters = Err(why.clone());
 }
 
@@ -315,7 +311,6 @@ fn unseen(settings: &Settings, access: &str) -> Looked {
         generations: Err(no_database()),
         offsets: Err(no_database()),
         moved: Err(no_database()),
-        builder_holds_lock: Err(no_database()),
         dead_letters: Err(no_database()),
     }
 }

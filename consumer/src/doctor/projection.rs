@@ -3,30 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use tokio_postgres::Client;
-
 use super::Looked;
-use super::database::unseen;
-use super::finding::{Finding, Seen, judge, judge_both};
-use crate::rebuild::LOCK;
+use super::finding::{Finding, judge, judge_both};
 use crate::source::inspect::{Around, Bounds};
 use crate::status::read_model::{DeadLetters, Generation, Offset};
 
 const RESTORE: &str = "restore the topic, or let a fresh database be filled from the topic as it is \
                        now: leads-consumer migrate with another DATABASE_URL";
-
-/// Whether someone holds the lock of a builder.
-///
-/// # Errors
-/// See [`super::finding::Unseen`].
-pub(super) async fn look_builder(client: &Client) -> Seen<bool> {
-    // objsubid tells two 32-bit keys from one of 64 bits.
-    let query = "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database
-         WHERE locktype = 'advisory' AND classid::bigint = $1 AND objid::bigint = $2 AND objsubid = 2 AND granted
-             AND d.datname = current_database())";
-    let row = client.query_one(query, &[&i64::from(LOCK.0), &i64::from(LOCK.1)]).await;
-    row.and_then(|row| row.try_get(0)).map_err(|error| unseen(&error))
-}
 
 /// One generation is live.
 pub(super) fn live(looked: &Looked) -> Finding {
@@ -42,18 +25,16 @@ pub(super) fn live(looked: &Looked) -> Finding {
 
 /// A generation that is being built has someone who builds it.
 pub(super) fn builder(looked: &Looked) -> Finding {
-    judge_both(&looked.generations, &looked.builder_holds_lock, |all, held| {
-        judge_builder(all, *held)
-    })
+    judge(&looked.generations, |all| judge_builder(all))
 }
 
-fn judge_builder(all: &[Generation], held: bool) -> Finding {
+fn judge_builder(all: &[Generation]) -> Finding {
     let Some(building) = all.iter().find(|it| it.state == "building") else {
         return Finding::ok("no generation is being built");
     };
-    let Generation { number, builder, .. } = building;
+    let Generation { number, builder, abandoned, .. } = building;
     let builder = builder.as_deref().unwrap_or("nobody");
-    if held {
+    if !abandoned {
         return Finding::ok(format!("generation {number} is being built by {builder}"));
     }
     Finding::warning(

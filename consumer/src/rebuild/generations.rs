@@ -1,5 +1,6 @@
 //! The SQL of generations: made, filled with indexes, made live, dropped.
 
+use leads_postgres::rebuild::LOCK;
 use postgres_openssl::MakeTlsConnector;
 use tokio_postgres::Config;
 
@@ -8,9 +9,6 @@ use crate::connection::{Connection, Unreachable};
 use crate::disk::{self, Disk};
 use crate::failure::describe;
 use crate::store::{counts_table, end_frozen_writers, leads_table};
-
-/// Held by whoever builds or swaps generations: "lead", "rebd" in ASCII.
-pub const LOCK: (i32, i32) = (0x6c65_6164, 0x7265_6264);
 
 /// Most of what a swap waits for readers before it lets them pass and tries again.
 const SWAP_LOCK_TIMEOUT: &str = "2s";

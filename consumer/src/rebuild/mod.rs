@@ -19,8 +19,8 @@ use crate::run::RunError;
 use crate::source::admin::{Admin, AdminError};
 use crate::source::log::Log;
 use crate::{migrate, topics};
+pub use generations::Generations;
 use generations::Keeper;
-pub use generations::{Generations, LOCK};
 use report::Reporter;
 
 /// Between two tries to get a lost connection back.

@@ -100,6 +100,7 @@ fn generations(model: &Model, bounds: Option<&BTreeMap<i32, Bounds>>) -> Vec<Gen
         created_at: Timestamp::from(generation.created_at),
         live_since: generation.live_since.map(Timestamp::from),
         builder: generation.builder.clone(),
+        abandoned: generation.abandoned,
         progress: bounds.and_then(|bounds| progress(generation.number, &model.offsets, bounds)),
     };
     model.generations.iter().map(status).collect()
@@ -235,6 +236,7 @@ mod tests {
             number: 1,
             state: "live".to_owned(),
             builder: None,
+            abandoned: false,
             live_since: None,
             created_at: Utc::now(),
         };

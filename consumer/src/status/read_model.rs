@@ -1,6 +1,7 @@
 //! How the projection stands, by PostgreSQL's word.
 
 use chrono::{DateTime, Utc};
+use leads_postgres::rebuild::is_abandoned;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
@@ -13,6 +14,8 @@ pub struct Generation {
     pub state: String,
     /// Who builds it, as HOST:PID.
     pub builder: Option<String>,
+    /// Whether it is half built and nobody is at it.
+    pub abandoned: bool,
     /// When it became live the last time.
     pub live_since: Option<DateTime<Utc>>,
     /// When it was made.
@@ -59,8 +62,11 @@ pub struct DeadLetters {
 /// # Errors
 /// PostgreSQL's.
 pub async fn generations(client: &Client) -> Result<Vec<Generation>, Error> {
-    let query = "SELECT generation, state, builder, live_since, created_at
-         FROM projection_generation ORDER BY generation";
+    let query = format!(
+        "SELECT generation, state, builder, live_since, created_at, {}
+         FROM projection_generation AS g ORDER BY generation",
+        is_abandoned()
+    );
     let read = |row: &Row| {
         Ok(Generation {
             number: row.try_get(0)?,
@@ -68,9 +74,10 @@ pub async fn generations(client: &Client) -> Result<Vec<Generation>, Error> {
             builder: row.try_get(2)?,
             live_since: row.try_get(3)?,
             created_at: row.try_get(4)?,
+            abandoned: row.try_get(5)?,
         })
     };
-    client.query(query, &[]).await?.iter().map(read).collect()
+    client.query(&query, &[]).await?.iter().map(read).collect()
 }
 
 /// How far `topic` is projected in all generations.

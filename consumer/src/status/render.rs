@@ -58,8 +58,15 @@ fn rate(rate: Option<f64>) -> String {
 }
 
 fn describe(generation: &GenerationStatus) -> String {
-    let GenerationStatus { generation, state, created_at, live_since, builder, progress } =
-        generation;
+    let GenerationStatus {
+        generation,
+        state,
+        created_at,
+        live_since,
+        builder,
+        abandoned,
+        progress,
+    } = generation;
     match state.as_str() {
         "live" => match live_since {
             Some(since) => format!("{generation} live since {since}"),
@@ -69,7 +76,8 @@ fn describe(generation: &GenerationStatus) -> String {
             let builder = builder.as_deref().unwrap_or("nobody");
             let done = progress
                 .map_or_else(String::new, |progress| format!(", {:.1} % done", progress * 100.0));
-            format!("{generation} building since {created_at} by {builder}{done}")
+            let gone = if *abandoned { ": its process is gone, start it again" } else { "" };
+            format!("{generation} building since {created_at} by {builder}{done}{gone}")
         }
         _ => format!("{generation} {state}, kept for rollback"),
     }

@@ -65,6 +65,8 @@ pub struct GenerationStatus {
     pub live_since: Option<Timestamp>,
     /// Who builds it, as HOST:PID.
     pub builder: Option<String>,
+    /// Whether it is half built and nobody is at it.
+    pub abandoned: bool,
     /// How much of the log it holds, from 0 to 1.
     pub progress: Option<f64>,
 }

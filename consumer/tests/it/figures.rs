@@ -25,6 +25,7 @@ async fn what_waits_and_what_is_built_is_told() {
     becomes(&consumer, "leads_dependency_up", r#"dependency="postgres""#, 1.0).await;
     becomes(&consumer, "leads_dead_letters_limit", "", 7.0).await;
     becomes(&consumer, "leads_rebuild_running", "", 0.0).await;
+    becomes(&consumer, "leads_rebuild_abandoned", "", 0.0).await;
 
     let facts: Vec<_> = (0..3).map(|_| Fact::created(system.workspace(), json!({}))).collect();
     produce(&system, &facts).await;
@@ -41,6 +42,7 @@ async fn what_waits_and_what_is_built_is_told() {
     becomes(&consumer, waiting, "", 1.0).await;
     becomes(&consumer, "leads_rebuild_running", "", 1.0).await;
     becomes(&consumer, "leads_rebuild_progress", "", 0.25).await;
+    becomes(&consumer, "leads_rebuild_abandoned", "", 1.0).await;
 
     let earlier = "UPDATE dead_letters SET dead_at = now() - interval '1 hour'";
     system.db().await.execute(earlier, &[]).await.unwrap();

@@ -64,7 +64,8 @@ async fn a_sound_system_is_healthy_and_the_shape_is_fixed() {
     assert_eq!((&status["lag_records"], &status["lag_seconds"]), (&json!(0), &Value::Null));
     assert_eq!(status["events_per_second"], 0.0);
     let generation = &status["generations"][0];
-    let expected = ["generation", "state", "created_at", "live_since", "builder", "progress"];
+    let expected =
+        ["generation", "state", "created_at", "live_since", "builder", "abandoned", "progress"];
     assert_eq!(keys(generation), expected);
     assert_eq!((&generation["state"], &generation["progress"]), (&json!("live"), &json!(1.0)));
     assert!(generation["live_since"].is_string(), "{generation}");
@@ -143,7 +144,11 @@ async fn a_rebuild_its_builder_and_the_rate_are_shown() {
         (&generation["state"], &generation["builder"]),
         (&json!("building"), &json!("elsewhere:7"))
     );
-    assert_eq!(generation["progress"], 0.25);
+    assert_eq!((&generation["progress"], &generation["abandoned"]), (&json!(0.25), &json!(true)));
+    let output = system.consumer_command(&["status"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    let gone = "by elsewhere:7, 25.0 % done: its process is gone, start it again";
+    assert!(text.contains(gone), "{text}");
     eventually(DEADLINE, "what is projected between two looks is a rate", async || {
         let facts = some(&system, 300);
         let (_, (_, status)) = tokio::join!(produce(&system, &facts), ask(&system));

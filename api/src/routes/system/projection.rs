@@ -82,6 +82,8 @@ pub(super) struct Rebuild<'a> {
     /// Who builds it, as HOST:PID.
     #[schema(required)]
     builder: Option<&'a str>,
+    /// Whether that process is gone: the rebuild has to be started again.
+    abandoned: bool,
     #[schema(value_type = String, format = DateTime)]
     started_at: Timestamp,
     /// Records that it holds.
@@ -181,6 +183,7 @@ impl<'a> Rebuild<'a> {
             generation: building.projection.generation,
             state: "building",
             builder: building.builder.as_deref(),
+            abandoned: building.abandoned,
             started_at: building.started_at,
             done_records,
             total_records,
