@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
 use leads_traces::Traces;
@@ -298,6 +298,9 @@ pub async fn observe(
     let kept = app.as_ref().filter(|_| context.route.get().is_fixed()).map(|app| &app.kept);
     let mut response = compressed(response, kept).await;
     context.write_headers(response.headers_mut());
+    if matches!(*response.request().method(), Method::GET | Method::HEAD) {
+        keep_from_caches(response.headers_mut());
+    }
     if app.as_ref().is_some_and(|app| app.is_shutting_down()) {
         // The client's next request finds another instance.
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
@@ -311,6 +314,17 @@ pub async fn observe(
         tell(&context, &response, took);
     }
     Ok(response)
+}
+
+/// What a key may see is for no cache that others share: those do not know that `x-api-key` tells
+/// callers apart, and what is given to one would be given to all. Source: RFC 9111, 3 and 5.2.2.
+fn keep_from_caches(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CACHE_CONTROL) {
+        return;
+    }
+    // With a tag the client itself may keep it, and ask whether it still holds.
+    let rule = if headers.contains_key(header::ETAG) { "private, no-cache" } else { "no-store" };
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(rule));
 }
 
 /// Ends the span, and writes the line.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::access::Scope;
@@ -163,9 +164,29 @@ pub struct ApiError {
     code: ErrorCode,
     message: Cow<'static, str>,
     /// Boxed: errors are rare, and the `Ok` of every route would have to have room for it.
-    details: Box<Value>,
+    details: Box<Details>,
     retry_after: Option<u32>,
     allow: Option<&'static str>,
+}
+
+/// What is told beside the message.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+enum Details {
+    /// A JSON object.
+    Object(Value),
+    /// As they are: a batch keeps those of all its items until it is answered.
+    Fields { fields: Vec<FieldError> },
+}
+
+/// `{"error": …, "message": …, "details": …}`, and `retry_after` with a 429.
+#[derive(Debug, Serialize)]
+pub struct ErrorBody<'a> {
+    error: &'static str,
+    message: &'a str,
+    details: &'a Details,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u32>,
 }
 
 impl ApiError {
@@ -177,7 +198,7 @@ impl ApiError {
         Self {
             code,
             message: message.into(),
-            details: Box::new(json!({})),
+            details: Box::new(Details::Object(json!({}))),
             retry_after,
             allow: None,
         }
@@ -186,18 +207,17 @@ impl ApiError {
     /// Adds `details`, a JSON object.
     #[must_use]
     pub fn with_details(mut self, details: Value) -> Self {
-        self.details = Box::new(details);
+        *self.details = Details::Object(details);
         self
     }
 
     /// Fields or query parameters that are not valid.
-    pub fn invalid_fields(fields: &[FieldError]) -> Self {
+    pub fn invalid_fields(fields: Vec<FieldError>) -> Self {
         let names: Vec<&str> = fields.iter().map(|field| field.field.as_ref()).collect();
-        Self::new(
-            ErrorCode::ValidationFailed,
-            format!("not valid: {}; details.fields says why", names.join(", ")),
-        )
-        .with_details(json!({ "fields": fields }))
+        let message = format!("not valid: {}; details.fields says why", names.join(", "));
+        let mut error = Self::new(ErrorCode::ValidationFailed, message);
+        *error.details = Details::Fields { fields };
+        error
     }
 
     /// No such lead.
@@ -270,18 +290,14 @@ impl ResponseError for ApiError {
 
 impl ApiError {
     /// The usual error object.
-    pub fn body(&self) -> Value {
-        let mut body = json!({
-            "error": self.code.name(),
-            "message": self.message,
-            "details": self.details,
-        });
-        if let (StatusCode::TOO_MANY_REQUESTS, Some(seconds)) =
-            (self.status_code(), self.retry_after)
-        {
-            body["retry_after"] = json!(seconds);
+    pub fn body(&self) -> ErrorBody<'_> {
+        let is_told = self.status_code() == StatusCode::TOO_MANY_REQUESTS;
+        ErrorBody {
+            error: self.code.name(),
+            message: &self.message,
+            details: &self.details,
+            retry_after: self.retry_after.filter(|_| is_told),
         }
-        body
     }
 
     /// An answer with its status and headers.
@@ -314,7 +330,7 @@ impl From<Rejection> for ApiError {
                 ),
             )
             .with_details(json!({ "line": line, "column": column })),
-            Rejection::Invalid(fields) => Self::invalid_fields(&fields),
+            Rejection::Invalid(fields) => Self::invalid_fields(fields),
             Rejection::EmptyUpdate => Self::new(
                 ErrorCode::EmptyUpdate,
                 "the body names no field; send at least one to change",

@@ -40,6 +40,22 @@ impl Timestamp {
         let time = DateTime::parse_from_rfc3339(text).map_err(|_| TimestampError)?;
         Self::from_unix_millis(time.timestamp_millis())
     }
+
+    /// The same, but finer digits are rounded up: what lies before the text lies before the result.
+    ///
+    /// # Errors
+    /// As those of [`Timestamp::parse`].
+    pub fn parse_up(text: &str) -> Result<Self, TimestampError> {
+        let cut = Self::parse(text)?;
+        let time = DateTime::parse_from_rfc3339(text).map_err(|_| TimestampError)?;
+        let is_finer = time.timestamp_subsec_nanos() % 1_000_000 != 0;
+        // The last millisecond of the year 9999 has none after it.
+        Ok(if is_finer {
+            Self::from_unix_millis(cut.unix_millis() + 1).unwrap_or(cut)
+        } else {
+            cut
+        })
+    }
 }
 
 impl Timestamp {
@@ -119,6 +135,19 @@ mod tests {
     fn writes_milliseconds_and_z_whatever_the_offset() {
         let time = Timestamp::parse("2026-01-31T14:00:00.1239+02:00").unwrap();
         assert_eq!(time.to_string(), "2026-01-31T12:00:00.123Z");
+    }
+
+    #[test]
+    fn rounded_up_nothing_that_lies_before_is_left_out() {
+        for (text, rounded) in [
+            ("2026-01-31T12:00:00.1239Z", "2026-01-31T12:00:00.124Z"),
+            ("2026-01-31T12:00:00.123000001Z", "2026-01-31T12:00:00.124Z"),
+            ("2026-01-31T12:00:00.123000Z", "2026-01-31T12:00:00.123Z"),
+            ("9999-12-31T23:59:59.9999Z", "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(Timestamp::parse_up(text).unwrap().to_string(), rounded);
+        }
+        assert_eq!(Timestamp::parse_up("x"), Err(TimestampError));
     }
 
     #[test]

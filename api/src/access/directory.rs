@@ -5,12 +5,13 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{AccessRecord, Digest, Scope};
-use crate::broker::{ConfigError, Followed, KafkaConfig, follow};
+use crate::broker::{Followed, KafkaConfig, follow};
 use crate::in_flight::Share;
 use crate::rate_limit::Window;
 
@@ -142,6 +143,10 @@ impl Directory {
     /// Takes in the newest state of a key. What was opened by an older text of it no longer is.
     pub fn apply(&self, record: &AccessRecord) {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.records.get(&record.id).is_some_and(|known| **known == *record) {
+            // Its window of requests and its last use stay as they are.
+            return;
+        }
         let before = keys.forget(record.id);
         keys.records.insert(record.id, Arc::new(record.clone()));
         if let (None, Some(digest)) = (record.revoked_at, record.digest()) {
@@ -199,12 +204,16 @@ pub fn spawn_follower(
     config: KafkaConfig,
     topic: String,
     stop: Arc<AtomicBool>,
-) -> std::io::Result<thread::JoinHandle<Result<(), ConfigError>>> {
+) -> std::io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name("access-follower".to_owned()).spawn(move || {
-        follow(&config, &topic, &stop, |followed| {
+        let take_in = |followed: Followed<'_>| {
             directory.take_in(followed);
             true
-        })
+        };
+        while let Err(error) = follow(&config, &topic, &stop, take_in) {
+            tracing::error!(%error, "the keys can't be followed; trying again");
+            thread::sleep(Duration::from_secs(1));
+        }
     })
 }
 
@@ -247,6 +256,10 @@ mod tests {
         assert!(directory.find(&old.digest()).is_none());
         let rotated = directory.find(&new.digest()).unwrap();
         assert!(Arc::ptr_eq(&rotated.share, &key.share), "a new text makes no new share");
+
+        directory.apply(&record(&new));
+        let again = directory.find(&new.digest()).unwrap();
+        assert!(Arc::ptr_eq(&rotated, &again), "the same record begins no new window");
 
         let mut revoked = record(&new);
         revoked.revoked_at = Some(revoked.created_at);

@@ -1,5 +1,6 @@
 //! Reading a compacted topic from its start, and the few broker calls of the commands.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -19,6 +20,8 @@ use super::{ConfigError, Context, GIVE_UP_CLIENT, KafkaConfig, Pending, SharedSt
 
 /// How often the brokers are asked whether they are there.
 const ASK_EVERY: Duration = Duration::from_secs(5);
+/// The pause after a client that could not be made: a certificate is being replaced.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// One record of a compacted topic.
 #[derive(Debug, Clone, Copy)]
@@ -33,25 +36,43 @@ pub enum Followed<'a> {
 /// Blocks: give it a thread. Waits for the broker and for the topic as long as it takes.
 ///
 /// # Errors
-/// When a setting is refused by librdkafka.
+/// When a setting is refused by librdkafka at first. What is refused later is tried again.
 pub fn follow(
     config: &KafkaConfig,
     topic: &str,
     stop: &AtomicBool,
     mut handle: impl FnMut(Followed<'_>) -> bool,
 ) -> Result<(), ConfigError> {
-    while follow_with_one_client(config, topic, stop, &mut handle)? == Ended::Lost {
-        tracing::debug!(topic, "making a new client");
+    let mut place = Place::default();
+    loop {
+        match follow_with_one_client(config, topic, stop, &mut place, &mut handle) {
+            Ok(Ended::Asked) => return Ok(()),
+            Ok(Ended::Lost) => tracing::debug!(topic, "making a new client"),
+            Err(error) if !place.has_begun => return Err(error),
+            Err(error) => {
+                tracing::warn!(topic, %error, "the topic can't be followed; trying again");
+                thread::sleep(AGAIN);
+            }
+        }
     }
-    Ok(())
+}
+
+/// How far a topic is read, by whichever client.
+#[derive(Debug, Default)]
+struct Place {
+    has_begun: bool,
+    caught_up: bool,
+    /// By partition.
+    next: BTreeMap<i32, i64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
     /// As asked.
     Asked,
-    /// The client has lost its brokers, see [`super::Broker::watch`]. The next one reads from the
-    /// start again, which changes nothing: a record is the whole state of its key.
+    /// The client has lost its brokers, see [`super::Broker::watch`]. The next one goes on where it
+    /// was: a compacted topic keeps older states of a key for days, and a key that was revoked must
+    /// not open anything while they are read again.
     Lost,
 }
 
@@ -59,17 +80,21 @@ fn follow_with_one_client(
     config: &KafkaConfig,
     topic: &str,
     stop: &AtomicBool,
+    place: &mut Place,
     handle: &mut impl FnMut(Followed<'_>) -> bool,
 ) -> Result<Ended, ConfigError> {
     let consumer: BaseConsumer<Quiet> =
         create(config, || config.reader().create_with_context(Quiet))?;
+    place.has_begun = true;
     let Some(partitions) = wait_for_topic(&consumer, topic, stop) else {
         return Ok(if stop.load(Ordering::Relaxed) { Ended::Asked } else { Ended::Lost });
     };
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {
         // A partition of the list that was just made takes any offset.
-        let _ = assignment.add_partition_offset(topic, partition, Offset::Beginning);
+        let from =
+            place.next.get(&partition).map_or(Offset::Beginning, |next| Offset::Offset(*next));
+        let _ = assignment.add_partition_offset(topic, partition, from);
     }
     consumer.assign(&assignment).map_err(|error| ConfigError(error.to_string()))?;
     let mut behind = usize::try_from(partitions).unwrap_or(0);
@@ -87,11 +112,16 @@ fn follow_with_one_client(
         let go_on = match consumer.poll(Duration::from_millis(100)) {
             None => true,
             Some(Ok(message)) => {
+                place.next.insert(message.partition(), message.offset() + 1);
                 message.key().is_none_or(|key| handle(Followed::Record(key, message.payload())))
             }
             Some(Err(KafkaError::PartitionEOF(_))) if behind > 0 => {
                 behind -= 1;
-                behind > 0 || handle(Followed::CaughtUp)
+                if behind > 0 || std::mem::replace(&mut place.caught_up, true) {
+                    true
+                } else {
+                    handle(Followed::CaughtUp)
+                }
             }
             Some(Err(error)) => {
                 tracing::debug!(topic, %error, "reading the topic failed for now");
@@ -209,5 +239,47 @@ pub fn read_to_end(
         Err(format!(
             "topic {topic} could not be read within {timeout:?}: is KAFKA_BROKERS right, and has `leads-consumer topics` been run?"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+
+    use super::*;
+
+    #[test]
+    fn the_next_client_goes_on_where_the_last_one_was() {
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        cluster.create_topic("access", 2, 1).unwrap();
+        let config = KafkaConfig {
+            brokers: cluster.bootstrap_servers(),
+            settings: Vec::new(),
+            message_timeout: Duration::from_secs(30),
+        };
+        let publish =
+            |value: &str| publish_once(&config, "access", "key", value.as_bytes()).unwrap();
+        publish("active");
+        publish("revoked");
+        let mut place = Place::default();
+        let mut read_until = |last: &str| {
+            let mut seen = Vec::new();
+            let stop = AtomicBool::new(false);
+            let mut handle = |followed: Followed<'_>| {
+                seen.push(match followed {
+                    Followed::Record(_, value) => {
+                        String::from_utf8(value.unwrap().to_vec()).unwrap()
+                    }
+                    Followed::CaughtUp => "caught up".to_owned(),
+                });
+                seen.last().is_none_or(|it| it != last)
+            };
+            follow_with_one_client(&config, "access", &stop, &mut place, &mut handle).unwrap();
+            seen
+        };
+        assert_eq!(read_until("caught up"), ["active", "revoked", "caught up"]);
+        publish("active again");
+        assert_eq!(read_until("active again"), ["active again"]);
     }
 }

@@ -11,6 +11,7 @@ use leads_shared::{Change, Json, Text};
 
 use super::idempotency::IdempotencyKey;
 use super::json::{Fault, scan};
+use super::reject::note;
 use super::{FieldCode, FieldError, Rejection};
 
 /// The values of the fields `names`, in that order, as they stand in the body.
@@ -122,16 +123,14 @@ impl<'de, const N: usize> de::Visitor<'de> for ObjectSeed<N> {
             let value: &'de RawValue = map.next_value()?;
             let name = name.as_str();
             let Some(i) = self.names.iter().position(|known| *known == name) else {
-                fields.errors.push(unknown_field(name, self.names, self.hint));
+                note(&mut fields.errors, || unknown_field(name, self.names, self.hint));
                 continue;
             };
             if fields.values[i].replace(value).is_some() {
-                let message = format!("{name} is given more than once; send it once");
-                fields.errors.push(FieldError::new(
-                    self.names[i],
-                    FieldCode::DuplicateField,
-                    message,
-                ));
+                note(&mut fields.errors, || {
+                    let message = format!("{name} is given more than once; send it once");
+                    FieldError::new(self.names[i], FieldCode::DuplicateField, message)
+                });
             }
         }
         Ok(fields)

@@ -12,7 +12,8 @@ mod reject;
 pub use batch::{BatchFormat, BatchRejection, items};
 pub use fields::hyphenated_uuid;
 pub use lead::{NewLead, parse_changes, parse_item};
-pub use reject::{FieldCode, FieldError, Rejection};
+pub(crate) use reject::note;
+pub use reject::{FieldCode, FieldError, MAX_NAME_ERRORS, Rejection};
 
 /// Largest body of one lead, in bytes, after decompression.
 pub const MAX_LEAD_BYTES: usize = 256 * 1024;

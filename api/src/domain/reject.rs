@@ -18,12 +18,24 @@ pub enum Rejection {
         /// From 1; 0 at the very start.
         column: usize,
     },
-    /// One JSON object, with fields that are not valid: all of them.
+    /// One JSON object, with fields that are not valid: all of them, but for names above
+    /// [`MAX_NAME_ERRORS`].
     #[error("{} field(s) are not valid", .0.len())]
     Invalid(Vec<FieldError>),
     /// An update that names no field.
     #[error("the update names no field")]
     EmptyUpdate,
+}
+
+/// Most errors about names that an answer lists. How many there are is up to the client: a few kB,
+/// compressed, hold a million.
+pub const MAX_NAME_ERRORS: usize = 10;
+
+/// Notes that a name is unknown, repeated or empty, unless there are enough of them.
+pub(crate) fn note(errors: &mut Vec<FieldError>, error: impl FnOnce() -> FieldError) {
+    if errors.len() < MAX_NAME_ERRORS {
+        errors.push(error());
+    }
 }
 
 /// One field that is not valid.

@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use leads_shared::{Lead, Timestamp};
+use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::{COLUMNS, ReadModel, ReadModelError, run, stored_lead, unavailable};
+use super::{ANSWER, COLUMNS, ReadModel, ReadModelError, run, stored_lead, unavailable};
 
 /// What a list is narrowed to.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -70,13 +71,15 @@ impl ReadModel {
             "SELECT {COLUMNS} FROM leads WHERE {} ORDER BY created_at DESC, id DESC LIMIT {limit_at} {offset}",
             query.text(),
         );
-        let client = self.client().await?;
+        let deadline = Instant::now() + ANSWER;
+        let client = self.client(deadline).await?;
         let values = query.values();
-        let (rows, total) = futures_util::future::try_join(
-            run(&client, &page_sql, &values),
-            run(&client, &total_sql, &values[..filter_values]),
+        let both = futures_util::future::try_join(
+            run(&client, deadline, &page_sql, &values),
+            run(&client, deadline, &total_sql, &values[..filter_values]),
         )
-        .await?;
+        .await;
+        let (rows, total) = self.settle(client, both)?;
         let limit = usize::try_from(limit).unwrap_or(0);
         let more = rows.len() > limit;
         let leads = rows.iter().take(limit).map(|row| stored_lead(row).map(|stored| stored.lead));

@@ -11,6 +11,7 @@ use deadpool_postgres::{
 };
 use leads_shared::{Json, Lead, Timestamp};
 use postgres_openssl::MakeTlsConnector;
+use tokio::time::Instant;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -31,6 +32,11 @@ const COLUMNS: &str = "id, visitor_id, workspace_id, code, source, created_at, u
 
 /// The longest wait for a connection to be made.
 const CONNECT: Duration = Duration::from_secs(1);
+/// The longest wait for an answer, connecting included. The server gives a statement up after five
+/// seconds; one that is frozen, or behind a proxy that has lost it, gives up nothing.
+const ANSWER: Duration = Duration::from_secs(6);
+/// A read of one row has at least so much of it, however little is left of its request's time.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// Why a read has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -92,9 +98,10 @@ impl ReadModel {
         &self,
         workspace_id: Uuid,
         id: Uuid,
+        deadline: Instant,
     ) -> Result<Option<StoredLead>, ReadModelError> {
         let sql = format!("SELECT {COLUMNS} FROM leads WHERE workspace_id = $1 AND id = $2");
-        let rows = self.query(&sql, &[&workspace_id, &id]).await?;
+        let rows = self.query_by(deadline, &sql, &[&workspace_id, &id]).await?;
         rows.first().map(stored_lead).transpose()
     }
 
@@ -102,20 +109,30 @@ impl ReadModel {
     ///
     /// # Errors
     /// [`ReadModelError::Unavailable`].
-    pub async fn precondition_failed(&self, event_id: Uuid) -> Result<bool, ReadModelError> {
+    pub async fn precondition_failed(
+        &self,
+        event_id: Uuid,
+        deadline: Instant,
+    ) -> Result<bool, ReadModelError> {
         let sql = "SELECT 1 FROM precondition_failures WHERE event_id = $1";
-        Ok(!self.query(sql, &[&event_id]).await?.is_empty())
+        Ok(!self.query_by(deadline, sql, &[&event_id]).await?.is_empty())
     }
 
     /// Whether the record at this place of the log waits among the dead letters.
     ///
     /// # Errors
     /// [`ReadModelError::Unavailable`].
-    pub async fn is_set_aside(&self, partition: i32, offset: i64) -> Result<bool, ReadModelError> {
+    pub async fn is_set_aside(
+        &self,
+        partition: i32,
+        offset: i64,
+        deadline: Instant,
+    ) -> Result<bool, ReadModelError> {
         let sql = "SELECT 1 FROM dead_letters JOIN projection_generation USING (generation) \
              WHERE state = 'live' AND topic = $1 AND partition = $2 AND \"offset\" = $3 \
              AND redriven_at IS NULL";
-        Ok(!self.query(sql, &[&self.events_topic, &partition, &offset]).await?.is_empty())
+        let place: [&(dyn ToSql + Sync); 3] = [&self.events_topic, &partition, &offset];
+        Ok(!self.query_by(deadline, sql, &place).await?.is_empty())
     }
 
     /// The next offset of each partition of the live projection.
@@ -125,7 +142,7 @@ impl ReadModel {
     pub async fn positions(&self) -> Result<HashMap<i32, i64>, ReadModelError> {
         let sql = "SELECT o.partition, o.next_offset FROM projection_offset o \
              JOIN projection_generation g USING (generation) WHERE g.state = 'live' AND o.topic = $1";
-        let rows = self.query(sql, &[&self.events_topic]).await?;
+        let rows = self.query_by(Instant::now(), sql, &[&self.events_topic]).await?;
         let pair = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
         rows.iter().map(pair).collect::<Result<_, _>>().map_err(|error| unavailable(&error))
     }
@@ -173,22 +190,50 @@ impl ReadModel {
         sql: &str,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, ReadModelError> {
-        run(&self.client().await?, sql, values).await
+        let deadline = Instant::now() + ANSWER;
+        let client = self.client(deadline).await?;
+        let rows = run(&client, deadline, sql, values).await;
+        self.settle(client, rows)
     }
 
-    async fn client(&self) -> Result<Object, ReadModelError> {
-        match self.pool.get().await {
-            Ok(client) => {
-                if self.told.over() {
-                    tracing::info!("postgresql is up");
-                }
-                Ok(client)
-            }
-            Err(error) => {
+    /// Of one row, or few: `deadline` is its request's.
+    async fn query_by(
+        &self,
+        deadline: Instant,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, ReadModelError> {
+        let deadline = deadline.max(Instant::now() + LEAST);
+        let client = self.client(deadline).await?;
+        let rows = run(&client, deadline, sql, values).await;
+        self.settle(client, rows)
+    }
+
+    async fn client(&self, deadline: Instant) -> Result<Object, ReadModelError> {
+        match tokio::time::timeout_at(deadline, self.pool.get()).await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(error)) => {
                 self.tell(&error);
                 Err(ReadModelError::Unavailable)
             }
+            Err(_) => Err(ReadModelError::Unavailable),
         }
+    }
+
+    /// What came of reads with `client`. A connection that says nothing is not used again.
+    fn settle<T>(&self, client: Object, read: Result<T, Trouble>) -> Result<T, ReadModelError> {
+        match read {
+            Ok(read) => {
+                if self.told.over() {
+                    tracing::info!("postgresql is up");
+                }
+                return Ok(read);
+            }
+            Err(Trouble::Refused(error)) => return Err(unavailable(&error)),
+            Err(Trouble::Silent) => drop(Object::take(client)),
+        }
+        self.tell_once("no answer in time");
+        Err(ReadModelError::Unavailable)
     }
 
     /// A wrong certificate or password is met by every read: each cause is told once.
@@ -205,19 +250,40 @@ impl ReadModel {
             },
             _ => error.to_string(),
         };
-        if self.told.is_news(&cause) {
+        self.tell_once(&cause);
+    }
+
+    fn tell_once(&self, cause: &str) {
+        if self.told.is_news(cause) {
             tracing::warn!(cause, "postgresql is away: reads are answered with 503");
         }
     }
 }
 
+/// Why a statement has no answer.
+enum Trouble {
+    Refused(tokio_postgres::Error),
+    /// Neither an answer nor an end of the connection.
+    Silent,
+}
+
+impl From<tokio_postgres::Error> for Trouble {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
 async fn run(
     client: &Object,
+    deadline: Instant,
     sql: &str,
     values: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<Row>, ReadModelError> {
-    let statement = client.prepare_cached(sql).await.map_err(|error| unavailable(&error))?;
-    client.query(&statement, values).await.map_err(|error| unavailable(&error))
+) -> Result<Vec<Row>, Trouble> {
+    let answer = async {
+        let statement = client.prepare_cached(sql).await?;
+        client.query(&statement, values).await
+    };
+    Ok(tokio::time::timeout_at(deadline, answer).await.map_err(|_| Trouble::Silent)??)
 }
 
 /// What PostgreSQL says may quote a row; the log gets the code only.

@@ -7,11 +7,12 @@ use chrono::{DateTime, Utc};
 use leads_postgres::rebuild::is_abandoned;
 use leads_shared::{Timestamp, headers};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tokio_postgres::{Error, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{ReadModel, ReadModelError, run, unavailable};
+use super::{ANSWER, ReadModel, ReadModelError, run, unavailable};
 
 /// How the projection stands.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -143,17 +144,19 @@ impl ReadModel {
     /// # Errors
     /// [`ReadModelError::Unavailable`].
     pub async fn standing(&self) -> Result<Standing, ReadModelError> {
-        let client = self.client().await?;
+        let deadline = Instant::now() + ANSWER;
+        let client = self.client(deadline).await?;
         let values: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&self.events_topic];
         let by_reason_sql = format!(
             "SELECT reason, count(*), min(dead_at) FROM dead_letters
              WHERE {LIVE} AND redriven_at IS NULL GROUP BY reason ORDER BY count(*) DESC, reason"
         );
-        let (generations, reasons) = futures_util::future::try_join(
-            run(&client, &GENERATIONS, &values),
-            run(&client, &by_reason_sql, &values),
+        let both = futures_util::future::try_join(
+            run(&client, deadline, &GENERATIONS, &values),
+            run(&client, deadline, &by_reason_sql, &values),
         )
-        .await?;
+        .await;
+        let (generations, reasons) = self.settle(client, both)?;
         let mut standing = Standing::default();
         for row in &generations {
             take_generation(&mut standing, row).map_err(|error| unavailable(&error))?;

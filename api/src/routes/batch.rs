@@ -227,8 +227,10 @@ fn answer(outcomes: &[Result<Taken, ApiError>], preference: Option<Preference>) 
                 body.push(b'}');
             }
             Err(error) => {
-                let (status, error) = (error.status_code().as_u16(), error.body());
-                let _ = write!(body, r#"{{"index":{index},"status":{status},"error":{error}}}"#);
+                let status = error.status_code().as_u16();
+                let _ = write!(body, r#"{{"index":{index},"status":{status},"error":"#);
+                let _ = serde_json::to_writer(&mut body, &error.body());
+                body.push(b'}');
             }
         }
     }
@@ -251,8 +253,10 @@ fn answer(outcomes: &[Result<Taken, ApiError>], preference: Option<Preference>) 
 /// The error of the whole: the broker's when it was one of the causes, since a retry can mend that.
 fn nothing_taken(outcomes: &[Result<Taken, ApiError>]) -> ApiError {
     let errors = || outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-    let unavailable = errors().find(|error| error.status_code().is_server_error());
-    match unavailable {
+    // One that may have been taken speaks for all: a client must not be told that none was.
+    let unknown = errors().find(|error| error.code() == ErrorCode::PublishTimeout);
+    let unavailable = || errors().find(|error| error.status_code().is_server_error());
+    match unknown.or_else(unavailable) {
         Some(error) => ApiError::new(error.code(), error.message().to_owned()),
         None => ApiError::new(
             ErrorCode::BatchRefused,
@@ -266,6 +270,19 @@ mod tests {
     use actix_web::http::header::{HeaderName, HeaderValue};
 
     use super::*;
+    use crate::publisher::PublishError;
+
+    #[test]
+    fn the_whole_never_says_that_nothing_was_taken_when_an_item_may_have_been() {
+        let of = |errors: &[PublishError]| {
+            let outcomes: Vec<_> =
+                errors.iter().map(|error| Err(ApiError::from(error.clone()))).collect();
+            nothing_taken(&outcomes).code()
+        };
+        let (refused, unknown) = (PublishError::Stalled, PublishError::Unacknowledged);
+        assert_eq!(of(&[refused.clone(), refused.clone()]), ErrorCode::BrokerUnavailable);
+        assert_eq!(of(&[refused, unknown]), ErrorCode::PublishTimeout);
+    }
 
     #[test]
     fn preferences_are_read_as_rfc_7240_writes_them() {

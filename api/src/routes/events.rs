@@ -48,7 +48,7 @@ pub(super) async fn stream(
     let workspace_id = caller.workspace_id;
     let StreamQuery { from, types } =
         StreamQuery::parse(request.query_string(), request.headers(), workspace_id)
-            .map_err(|errors| ApiError::invalid_fields(&errors))?;
+            .map_err(ApiError::invalid_fields)?;
     let room = app.streams.enter(caller.key.id).map_err(full)?;
     let from = match from {
         From::Now => None,

@@ -39,7 +39,7 @@ pub(super) async fn find(
     id: Uuid,
     deadline: Instant,
 ) -> Result<StoredLead, ApiError> {
-    if let Some(stored) = app.read_model.lead(workspace_id, id).await? {
+    if let Some(stored) = app.read_model.lead(workspace_id, id, deadline).await? {
         return Ok(stored);
     }
     let mut key = Uuid::encode_buffer();
@@ -58,14 +58,14 @@ pub(super) async fn find(
     // Most often it was taken in here a moment ago: then the log need not be asked.
     if let Some(end) = app.broker.acknowledged_end(partition) {
         app.projection.passed(partition, end, deadline).await?;
-        if let Some(stored) = app.read_model.lead(workspace_id, id).await? {
+        if let Some(stored) = app.read_model.lead(workspace_id, id, deadline).await? {
             return Ok(stored);
         }
     }
     let remaining = deadline.saturating_duration_since(Instant::now());
     let end = app.broker.end_offset(partition, remaining).await.ok_or_else(unknown)?;
     app.projection.passed(partition, end, deadline).await?;
-    app.read_model.lead(workspace_id, id).await?.ok_or_else(ApiError::lead_not_found)
+    app.read_model.lead(workspace_id, id, deadline).await?.ok_or_else(ApiError::lead_not_found)
 }
 
 /// The id in the path. What is no UUID is the id of no lead.

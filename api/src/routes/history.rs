@@ -56,8 +56,7 @@ pub(super) async fn history(
     let terms = Terms { route: Route::History, scopes: &[Scope::LeadsRead], body: None };
     let caller = guard::admit(&request, &app, terms)?;
     let id = lead_id(&request)?;
-    let (limit, cursor) =
-        parse(request.query_string(), id).map_err(|errors| ApiError::invalid_fields(&errors))?;
+    let (limit, cursor) = parse(request.query_string(), id).map_err(ApiError::invalid_fields)?;
     let deadline = Instant::now() + app.limits.read_wait;
     let stored = find(&app, caller.workspace_id, id, deadline).await?;
     let partitions = app.broker.partitions();

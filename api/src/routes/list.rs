@@ -44,8 +44,8 @@ pub(super) async fn list(
 ) -> Result<HttpResponse, ApiError> {
     let terms = Terms { route: Route::Leads, scopes: &[Scope::LeadsRead], body: None };
     let caller = guard::admit(&request, &app, terms)?;
-    let ListQuery { limit, start, filter } = ListQuery::parse(request.query_string())
-        .map_err(|errors| ApiError::invalid_fields(&errors))?;
+    let ListQuery { limit, start, filter } =
+        ListQuery::parse(request.query_string()).map_err(ApiError::invalid_fields)?;
     let reading = caller.trace().reading("SELECT leads");
     let page = app.read_model.list(caller.workspace_id, &filter, start, limit).await?;
     drop(reading);

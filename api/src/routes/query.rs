@@ -4,9 +4,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use leads_shared::Timestamp;
 use leads_shared::lead::TEXT_MAX_CHARS;
+use leads_shared::timestamp::TimestampError;
 use uuid::Uuid;
 
-use crate::domain::{FieldCode, FieldError, hyphenated_uuid};
+use crate::domain::{FieldCode, FieldError, hyphenated_uuid, note};
 use crate::read_model::{Filter, Start};
 
 /// Leads on a page when `limit` is not given.
@@ -60,7 +61,7 @@ impl ListQuery {
             code: take.value("code", code, text),
             visitor_id: take.value("visitor_id", visitor_id, uuid),
             created_after: take.value("created_after", after, time),
-            created_before: take.value("created_before", before, time),
+            created_before: take.value("created_before", before, time_up),
         };
         if !take.errors.is_empty() {
             return Err(take.errors);
@@ -79,22 +80,20 @@ pub(super) fn values<const N: usize>(
     let mut errors = Vec::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match names.iter().position(|known| *known == name) {
-            Some(i) if values[i].is_some() => errors.push(FieldError::new(
-                names[i],
-                FieldCode::DuplicateField,
-                format!("{name} is given more than once; send it once"),
-            )),
-            Some(i) if value.is_empty() => errors.push(FieldError::new(
-                names[i],
-                FieldCode::TooShort,
-                format!("{name} is empty; leave it out for no filter"),
-            )),
+            Some(i) if values[i].is_some() => note(&mut errors, || {
+                let message = format!("{name} is given more than once; send it once");
+                FieldError::new(names[i], FieldCode::DuplicateField, message)
+            }),
+            Some(i) if value.is_empty() => note(&mut errors, || {
+                let message = format!("{name} is empty; leave it out for no filter");
+                FieldError::new(names[i], FieldCode::TooShort, message)
+            }),
             Some(i) => values[i] = Some(value.into_owned()),
-            None => {
+            None => note(&mut errors, || {
                 let shown: String = name.chars().take(64).collect();
                 let message = format!("unknown parameter; known are {}", names.join(", "));
-                errors.push(FieldError::new(shown, FieldCode::UnknownField, message));
-            }
+                FieldError::new(shown, FieldCode::UnknownField, message)
+            }),
         }
     }
     (values, errors)
@@ -169,10 +168,17 @@ fn uuid(text: &str) -> Parsed<Uuid> {
 }
 
 pub(super) fn time(text: &str) -> Parsed<Timestamp> {
-    Timestamp::parse(text).map_err(|error| {
-        let hint = if text.contains(' ') { "; a + in a query string is written %2B" } else { "" };
-        (FieldCode::InvalidTime, format!("{error}{hint}"))
-    })
+    Timestamp::parse(text).map_err(|error| invalid_time(text, error))
+}
+
+/// A bound that leads lie before. They have whole milliseconds.
+fn time_up(text: &str) -> Parsed<Timestamp> {
+    Timestamp::parse_up(text).map_err(|error| invalid_time(text, error))
+}
+
+fn invalid_time(text: &str, error: TimestampError) -> (FieldCode, String) {
+    let hint = if text.contains(' ') { "; a + in a query string is written %2B" } else { "" };
+    (FieldCode::InvalidTime, format!("{error}{hint}"))
 }
 
 #[cfg(test)]

@@ -84,11 +84,12 @@ async fn outcome(
     let deadline = Instant::now() + app.limits.read_wait;
     let at = published.position;
     app.projection.passed(at.partition, at.offset + 1, deadline).await?;
-    let too_late = conditional && app.read_model.precondition_failed(event.event_id).await?;
-    let stored = app.read_model.lead(event.workspace_id, event.lead_id).await?;
+    let too_late =
+        conditional && app.read_model.precondition_failed(event.event_id, deadline).await?;
+    let stored = app.read_model.lead(event.workspace_id, event.lead_id, deadline).await?;
     // It was there before the update was published, and leads are never removed.
     let stored = stored.ok_or(ReadModelError::Behind)?;
-    if app.read_model.is_set_aside(at.partition, at.offset).await? {
+    if app.read_model.is_set_aside(at.partition, at.offset, deadline).await? {
         // It waits behind a dead letter of the lead, and takes effect when that is redriven.
         return Err(ReadModelError::Behind);
     }

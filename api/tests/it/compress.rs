@@ -209,12 +209,18 @@ fn bombs_are_refused_with_flat_memory() {
         wide.window_log(27).expect("a window of 128 MiB");
         std::io::Write::write_all(&mut wide, b"{}").expect("memory takes it");
         let wide = wide.finish().expect("memory takes it");
+        // An error for each name, were they all kept.
+        let names = format!("{{{}\"\":1}}", "\"\":1,".repeat(52_000));
+        let names = names.as_bytes();
+        assert!(names.len() > 250 * 1024 && names.len() <= 256 * 1024, "{}", names.len());
+        let names = zstd::encode_all(names, 1).expect("memory takes it");
         // 200 MiB and more each, the last one but a window of 128 MiB.
         let bombs = [
             ("gzip", many(gzip), 413, "payload_too_large"),
             ("zstd", many(zstd), 413, "payload_too_large"),
             ("zstd", one, 413, "payload_too_large"),
             ("zstd", wide, 400, "malformed_encoding"),
+            ("zstd", names, 400, "validation_failed"),
         ];
         for (_, bytes, ..) in &bombs {
             assert!(bytes.len() < 256 * 1024, "small on the wire: {}", bytes.len());

@@ -35,6 +35,21 @@ async fn record_of(shared: &Shared, answer: &Response) -> Record {
     records.into_iter().find(|record| record.position == position).expect("the record is there")
 }
 
+/// A cache that many share would give one key's leads to another: it does not know `x-api-key`.
+#[test]
+fn no_shared_cache_may_keep_what_a_key_sees() {
+    run(async {
+        let shared = shared().await;
+        let key = shared.key().await;
+        let nobody = "/api/v1/leads/0190d5a4-7c3e-7c1a-9c39-1f0a8d2b6e55";
+        for path in ["/api/v1/leads", nobody, "/api/v1/system/whoami", "/api/v1/nothing", "/readyz"]
+        {
+            let answer = shared.api.get(&key, path).await;
+            assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+        }
+    });
+}
+
 #[test]
 fn post_answers_the_whole_lead_in_order() {
     run(async {
@@ -136,6 +151,7 @@ fn what_post_answers_get_answers() {
             assert_eq!(found.status, 200, "{}", found.text());
             assert_eq!(found.json(), posted.json());
             assert_eq!(found.header("etag"), Some("\"1\""));
+            assert_eq!(found.header("cache-control"), Some("private, no-cache"));
             // The same order of fields, whatever PostgreSQL makes of the objects in them.
             let names = |answer: &Response| {
                 let text = answer.text();

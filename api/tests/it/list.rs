@@ -188,6 +188,9 @@ fn each_filter_finds_what_it_says_and_counts_it() {
             ("created_after=2026-01-01T00:00:04.999Z", 10),
             ("created_before=2026-01-01T00:00:01.000Z", 3),
             ("created_before=2026-01-01T02:00:01%2B02:00", 3),
+            // Finer digits than leads have.
+            ("created_before=2026-01-01T00:00:01.0009Z", 6),
+            ("created_after=2026-01-01T00:00:01.0009Z", 19),
             ("created_after=2026-01-01T00:00:01Z&created_before=2026-01-01T00:00:03Z", 3),
             ("created_after=2027-01-01T00:00:00Z", 0),
         ] {

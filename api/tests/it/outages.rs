@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use leads_testkit::{Api, DEADLINE, Key, Response, Server, Stack, System, eventually};
 use serde_json::Value;
 
@@ -161,6 +162,49 @@ async fn postgres_dies(own: &Own, acknowledged: &mut Vec<String>) {
         .await;
 }
 
+/// The kernel still takes what is sent to it, and nothing comes back.
+async fn postgres_stands_still(own: &Own, acknowledged: &mut Vec<String>) {
+    let (api, key) = (&own.api, &own.key);
+    let id = acknowledged[0].clone();
+    // More reads at once than there are connections: the pool is warm, and each is at work.
+    let gets = async || {
+        let asked = Instant::now();
+        let answers = join_all((0..20).map(|_| api.get_lead(key, &id))).await;
+        (asked.elapsed(), answers)
+    };
+    gets().await;
+    own.consumer.pause();
+    let logged = own.system.records().await.len();
+    let patch = api.patch_lead(key, &id, r#"{"code":"taken"}"#);
+    let freeze = async {
+        eventually(DEADLINE, "the update is in the log", async || {
+            own.system.records().await.len() > logged
+        })
+        .await;
+        own.system.stack().pause(Server::Postgres).await;
+    };
+    let (patched, ()) = tokio::join!(patch, freeze);
+    assert_eq!(patched.status, 202, "{}", patched.text());
+    let (took, answers) = gets().await;
+    for answer in answers {
+        assert_error(&answer, 503, "read_model_unavailable");
+    }
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    let asked = Instant::now();
+    assert_error(&api.get(key, "/api/v1/leads").await, 503, "read_model_unavailable");
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    let answer = api.post_lead(key, "{}").await;
+    assert_eq!(answer.status, 201, "ingest goes on: {}", answer.text());
+    acknowledged.push(answer.lead_id());
+    own.system.stack().resume(Server::Postgres).await;
+    own.consumer.resume();
+    eventually(DEADLINE, "it reads again, and has the update", async || {
+        let answer = api.get_lead(key, &id).await;
+        answer.status == 200 && answer.json()["data"]["code"] == "taken"
+    })
+    .await;
+}
+
 #[test]
 fn servers_go_away_and_come_back() {
     run(async {
@@ -178,6 +222,7 @@ fn servers_go_away_and_come_back() {
         // What was answered with publish_timeout may be there too, but nothing twice.
         let sql = "SELECT count(*) FROM leads WHERE version <> 1";
         assert_eq!(own.system.number(sql).await, 0);
+        postgres_stands_still(&own, &mut acknowledged).await;
         assert_eq!(own.system.number("SELECT count(*) FROM dead_letters").await, 0);
     });
 }

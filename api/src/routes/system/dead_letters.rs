@@ -95,7 +95,7 @@ pub(in crate::routes) async fn dead_letters(
 ) -> Result<HttpResponse, ApiError> {
     let caller = guard::admit(&request, &app, operators(Route::DeadLetters))?;
     let Query { limit, after, which } =
-        Query::parse(request.query_string()).map_err(|errors| ApiError::invalid_fields(&errors))?;
+        Query::parse(request.query_string()).map_err(ApiError::invalid_fields)?;
     let reading = caller.trace().reading("SELECT dead_letters");
     // One more than is shown tells whether there is a next page.
     let found = app.system.dead_letters(which, after, limit + 1).await?;

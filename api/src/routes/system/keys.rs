@@ -80,7 +80,7 @@ pub(in crate::routes) async fn keys(
     let limit = take.value("limit", limit, |text| integer(text, 1, MAX_LIMIT));
     let before = take.value("cursor", before, read_cursor).map(Uuid::from_bytes);
     if !take.errors.is_empty() {
-        return Err(ApiError::invalid_fields(&take.errors));
+        return Err(ApiError::invalid_fields(take.errors));
     }
     let limit = limit.unwrap_or(MAX_LIMIT);
     let page = app.directory.page(before, usize::try_from(limit).unwrap_or(1));
