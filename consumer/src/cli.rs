@@ -93,6 +93,15 @@ pub struct KafkaArgs {
     pub leads_topic: String,
 }
 
+/// What missing offsets do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Gaps {
+    /// The projection halts.
+    Halt,
+    /// They are passed over.
+    Pass,
+}
+
 /// How the projection works.
 #[derive(Debug, Args)]
 pub struct ProjectionArgs {
@@ -103,6 +112,10 @@ pub struct ProjectionArgs {
     /// Most bytes of records a transaction, such as 8MiB.
     #[arg(long, env = "BATCH_MAX_BYTES", default_value = "8MiB", value_parser = parse_size)]
     pub batch_max_bytes: usize,
+    /// What offsets do that are missing in the log: halt, since records are lost, or pass, for a
+    /// topic that a transactional producer writes to as well, whose markers take offsets.
+    #[arg(long, env = "LOG_GAPS", default_value = "halt")]
+    pub log_gaps: Gaps,
     /// Transactions side by side, each for partitions of its own and on a connection of its own.
     #[arg(long, env = "PROJECTION_LANES", default_value = "2",
         value_parser = clap::value_parser!(u32).range(1..=16))]

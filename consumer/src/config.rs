@@ -6,7 +6,7 @@ use std::time::Duration;
 use leads_shared::kafka_settings;
 use postgres_openssl::MakeTlsConnector;
 
-use crate::cli::{DatabaseArgs, KafkaArgs, ProjectionArgs, RebuildArgs, RunArgs};
+use crate::cli::{DatabaseArgs, Gaps, KafkaArgs, ProjectionArgs, RebuildArgs, RunArgs};
 use crate::source::client::Kafka;
 use crate::status;
 use crate::worker::Limits;
@@ -112,7 +112,11 @@ impl RebuildConfig {
 }
 
 fn limits(args: &ProjectionArgs) -> Limits {
-    Limits { records: args.batch_max_records as usize, bytes: args.batch_max_bytes }
+    Limits {
+        records: args.batch_max_records as usize,
+        bytes: args.batch_max_bytes,
+        pass_gaps: args.log_gaps == Gaps::Pass,
+    }
 }
 
 /// Checks how PostgreSQL is to be reached.

@@ -26,6 +26,20 @@ impl Halt {
     }
 }
 
+/// What to do about a topic that is not the one that was projected. A fresh database begins at offset
+/// 0, so the topic has to.
+pub const RESTORE: &str = "restore the topic; or let a fresh database be filled from it as it is now \
+                           (leads-consumer rebuild --into-new-database), if it begins at offset 0";
+/// What to do when records are gone that were not projected.
+pub const GONE: &str = "restore the topic; or give up what is gone: copy what is left to a new topic, \
+                        and rebuild from that one (docs/scaling.md, To more partitions)";
+/// What to do about a topic whose number of partitions has changed.
+pub const REPARTITION: &str = "restore the topic with its old number of partitions, or copy it to a \
+                               new one: docs/scaling.md, To more partitions";
+/// What to do about offsets that are missing between others.
+pub const GAP: &str = "restore the topic; or go on without them, with LOG_GAPS=pass, which is also \
+                       right where a transactional producer writes to the topic";
+
 /// What to do about a failed statement or connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -107,7 +121,10 @@ pub fn classify(error: &Error) -> Failure {
     let code = db.code();
     let retry = |cause| Failure::Retry { cause, error: describe(error) };
     match (code.code().get(..2).unwrap_or_default(), code) {
-        (_, &SqlState::UNIQUE_VIOLATION) if is_leads(db.table()) => retry(LEAD_IS_THERE),
+        (_, &SqlState::UNIQUE_VIOLATION) if is_lead_key(db.constraint()) => {
+            retry(LEAD_IS_THERE)
+        }
+,
         // Nested too deep, too long for an index: the record's, and 54 has nothing else for us.
         (_, &SqlState::STATEMENT_TOO_COMPLEX | &SqlState::PROGRAM_LIMIT_EXCEEDED)
         | ("22" | "23", _) => Failure::Data { error: describe(error) },
@@ -136,8 +153,11 @@ pub fn classify(error: &Error) -> Failure {
 }
 
 /// The leads of any generation.
-fn is_leads(table: Option<&str>) -> bool {
-    table.is_some_and(|table| table.starts_with("leads_g"))
+/// The primary key of a generation's leads. Any other unique index is the operator's, and what it
+/// refuses stays refused.
+fn is_lead_key(constraint: Option<&str>) -> bool {
+    let generation = constraint.and_then(|it| it.strip_prefix("leads_g")?.strip_suffix("_pkey"));
+    generation.is_some_and(|it| it.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn halt(error: &Error, cure: &str) -> Failure {

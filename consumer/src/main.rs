@@ -12,7 +12,7 @@ use leads_consumer::cli::{
 use leads_consumer::config::{self, ConfigError, RebuildConfig, RunConfig};
 use leads_consumer::dlq::{self, DlqError};
 use leads_consumer::doctor::Trouble;
-use leads_consumer::rebuild::{Rebuild, RebuildError};
+use leads_consumer::rebuild::{Purpose, Rebuild, RebuildError};
 use leads_consumer::run::{self, RunError};
 use leads_consumer::source::admin::{Admin, AdminError, Replicas};
 use leads_consumer::{doctor, migrate, status, telemetry, topics};
@@ -190,7 +190,12 @@ fn shown(result: io::Result<bool>) -> Result<(), Exit> {
 async fn rebuild(args: &RebuildArgs) -> Result<(), Exit> {
     let config = RebuildConfig::new(args, std::env::vars())?;
     let stop = signals()?;
-    let rebuild = Rebuild::prepare(config, stop).await?;
+    let purpose = match args.action {
+        None => Purpose::Build,
+        Some(RebuildAction::Rollback) => Purpose::RollBack,
+        Some(RebuildAction::Discard { .. }) => Purpose::Discard,
+    };
+    let rebuild = Rebuild::prepare(config, purpose, stop).await?;
     match args.action {
         None => {
             for line in rebuild.plan().await?.lines {
@@ -200,7 +205,7 @@ async fn rebuild(args: &RebuildArgs) -> Result<(), Exit> {
             Ok(rebuild.run().await?)
         }
         Some(RebuildAction::Rollback) => {
-            eprintln!("goes back to the generation that was live before, at the log's end");
+            eprintln!("{}", rebuild.rollback_plan().await?);
             confirm(args.yes, "Go on?")?;
             Ok(rebuild.roll_back().await?)
         }

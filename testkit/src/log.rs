@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use leads_shared::Event;
 use leads_shared::headers::Headers;
 use leads_shared::kafka_settings;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -342,6 +342,45 @@ impl System {
         }
         let truncated = self.log.admin().delete_records(&before, &AdminOptions::new()).await;
         truncated.unwrap_or_else(|error| panic!("truncate {topic}: {error}"));
+    }
+
+    /// Gives the events topic more partitions, as nobody should: keys move between them.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn grow_events_topic(&self, partitions: usize) {
+        let topic = self.events_topic();
+        let options = AdminOptions::new().operation_timeout(Some(CALL));
+        let wanted = [NewPartitions::new(topic, partitions)];
+        let grown = self.log.admin().create_partitions(&wanted, &options).await;
+        for result in grown.unwrap_or_else(|error| panic!("grow {topic}: {error}")) {
+            result.unwrap_or_else(|(_, code)| panic!("grow {topic}: {code}"));
+        }
+        eventually(DEADLINE, "it has them", async || self.log.partitions(topic) == partitions)
+            .await;
+    }
+
+    /// Writes a record to the events topic in a transaction. Its marker takes an offset of its own.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn produce_in_transaction(&self, key: &[u8], value: &[u8]) {
+        let mut config = settings(self.servers());
+        let producer: FutureProducer = config
+            .set("transactional.id", self.events_topic())
+            .create()
+            .expect("a producer can be made");
+        let starting = producer.clone();
+        let started = tokio::task::spawn_blocking(move || {
+            starting.init_transactions(DEADLINE).and_then(|()| starting.begin_transaction())
+        });
+        started.await.expect("a thread").unwrap_or_else(|error| panic!("a transaction: {error}"));
+        let record = FutureRecord::to(self.events_topic()).key(key).payload(value);
+        let sent = producer.send(record, CALL).await;
+        sent.unwrap_or_else(|(error, _)| panic!("produce: {error}"));
+        let committed =
+            tokio::task::spawn_blocking(move || producer.commit_transaction(DEADLINE)).await;
+        committed.expect("a thread").unwrap_or_else(|error| panic!("its commit: {error}"));
     }
 
     /// Deletes the events topic and has `leads-consumer topics` make it again, empty.

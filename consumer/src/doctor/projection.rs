@@ -5,11 +5,9 @@ use std::fmt::Write;
 
 use super::Looked;
 use super::finding::{Finding, judge, judge_both};
+use crate::failure::{GONE, REPARTITION, RESTORE};
 use crate::source::inspect::{Around, Bounds};
 use crate::status::read_model::{DeadLetters, Generation, Offset};
-
-const RESTORE: &str = "restore the topic, or let a fresh database be filled from the topic as it is \
-                       now: leads-consumer migrate with another DATABASE_URL";
 
 /// One generation is live.
 pub(super) fn live(looked: &Looked) -> Finding {
@@ -62,8 +60,7 @@ fn judge_partitions(partitions: usize, offsets: &[Offset]) -> Finding {
                 "the topic has {partitions} partitions, generation {generation} was projected with \
                  {count}: keys have moved and their order is lost"
             ),
-            "restore the topic with its old number of partitions, or let a fresh database be \
-             filled from it",
+            REPARTITION,
         ),
         None if offsets.is_empty() => Finding::ok("nothing is projected yet"),
         None => Finding::ok(format!("{partitions} partitions, as projected")),
@@ -92,7 +89,7 @@ fn judge_bounds(offsets: &[Offset], bounds: &BTreeMap<i32, Bounds>) -> Finding {
                 "partition {partition} is projected up to {next}, but its log starts at {start}: \
                  records between them are gone"
             );
-            return Finding::failed(found, RESTORE);
+            return Finding::failed(found, GONE);
         }
     }
     match bounds.values().find(|bounds| bounds.start > 0) {

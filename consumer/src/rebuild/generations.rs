@@ -10,6 +10,9 @@ use crate::disk::{self, Disk};
 use crate::failure::describe;
 use crate::store::{counts_table, end_frozen_writers, leads_table};
 
+/// What a swap's session is called in `pg_stat_activity`.
+pub(super) const SWAP_NAME: &str = "leads-consumer swap";
+
 /// Most of what a swap waits for readers before it lets them pass and tries again.
 const SWAP_LOCK_TIMEOUT: &str = "2s";
 
@@ -135,6 +138,26 @@ impl Keeper {
             .await?;
         self.note_builder(next, builder).await?;
         Ok(next)
+    }
+
+    /// That no record of a new read model lies on another partition than its lead's: with nothing to
+    /// compare it with, that is how a topic is told that was given more partitions.
+    ///
+    /// # Errors
+    /// That some do; or PostgreSQL's.
+    pub(super) async fn check_placement(&self, generation: i32) -> Result<(), RebuildError> {
+        let misplaced = "SELECT count(*) FROM dead_letters
+             WHERE generation = $1 AND reason = 'wrong_partition'";
+        let misplaced: i64 = self.client.query_one(misplaced, &[&generation]).await?.try_get(0)?;
+        if misplaced == 0 {
+            return Ok(());
+        }
+        Err(RebuildError::Failed(format!(
+            "{misplaced} records lie on another partition than their lead's: was the topic given \
+             more partitions after it was filled? Copy it to a new one (docs/scaling.md, To more \
+             partitions), or run `leads-consumer rebuild --accept-differences` with the same \
+             options to go on without them"
+        )))
     }
 
     /// Notes who builds a generation.
@@ -316,11 +339,32 @@ impl Swap {
                  CREATE OR REPLACE VIEW lead_value_counts AS
                      SELECT workspace_id, field, value, partition, leads FROM {counts}
                      WHERE field <> 'all';
-                 CREATE OR REPLACE VIEW leads AS SELECT {LEAD_COLUMNS} FROM {leads};
-                 COMMIT"
+                 CREATE OR REPLACE VIEW leads AS SELECT {LEAD_COLUMNS} FROM {leads}"
             ))
-            .await
+            .await?;
+        self.client.batch_execute("COMMIT").await
     }
+}
+
+/// The generation that is live, once no swap is under way any more: `None` while one is. PostgreSQL
+/// may be at a COMMIT whose client is gone.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(super) async fn live_after_swaps(
+    config: &Config,
+    tls: &MakeTlsConnector,
+) -> Result<Option<i32>, RebuildError> {
+    let client = Connection::named(config, tls, "leads-consumer rebuild").await?;
+    // Two statements: the second sees what those did that the first no longer found.
+    let swaps = "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = $1";
+    let swaps: i64 = client.query_one(swaps, &[&SWAP_NAME]).await?.try_get(0)?;
+    if swaps > 0 {
+        return Ok(None);
+    }
+    let live = "SELECT generation FROM projection_generation WHERE state = 'live'";
+    Ok(Some(client.query_one(live, &[]).await?.try_get(0)?))
 }
 
 impl From<Unreachable> for RebuildError {

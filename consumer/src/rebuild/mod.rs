@@ -15,6 +15,7 @@ use leads_shared::topic;
 use tokio::sync::watch;
 
 use crate::config::RebuildConfig;
+use crate::failure::REPARTITION;
 use crate::run::RunError;
 use crate::source::admin::{Admin, AdminError};
 use crate::source::log::Log;
@@ -68,6 +69,17 @@ impl From<RunError> for RebuildError {
     }
 }
 
+/// What the lock is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A new generation, from the whole log.
+    Build,
+    /// The previous one, from where it stands.
+    RollBack,
+    /// Tables are dropped.
+    Discard,
+}
+
 /// What a rebuild would do.
 #[derive(Debug)]
 pub struct Plan {
@@ -92,6 +104,7 @@ impl Rebuild {
     /// See [`RebuildError`]; nothing has been changed but, on a new database, its schema.
     pub async fn prepare(
         config: RebuildConfig,
+        purpose: Purpose,
         stop: watch::Receiver<bool>,
     ) -> Result<Self, RebuildError> {
         if config.into_new_database {
@@ -102,10 +115,14 @@ impl Rebuild {
             return Err(RebuildError::Failed(failure.to_string()));
         }
         let keeper = Keeper::take(&config.database.config, &config.database.tls).await?;
-        let partitions = check_topic(&config).await?;
+        // Tables are dropped without a look at the log.
+        let partitions = if purpose == Purpose::Discard { 0 } else { check_topic(&config).await? };
         let log = Log::new(&config.kafka, &config.topic).map_err(RebuildError::Config)?;
         let rebuild = Self { config, keeper, log, partitions, reporter: Reporter::new(), stop };
-        rebuild.check_log().await?;
+        // A rollback needs no more of it than what was not projected.
+        if purpose == Purpose::Build {
+            rebuild.check_log().await?;
+        }
         Ok(rebuild)
     }
 
@@ -125,6 +142,14 @@ impl Rebuild {
                     extent.start
                 )));
             }
+        }
+        if !offsets.is_empty() && offsets.len() != extents.len() {
+            return Err(RebuildError::Failed(format!(
+                "topic {topic} has {} partitions, but was projected with {}: keys have moved \
+                 between partitions; {REPARTITION}",
+                extents.len(),
+                offsets.len()
+            )));
         }
         for (partition, (extent, next_offset)) in extents.iter().zip(&offsets).enumerate() {
             if *next_offset > extent.end {
@@ -177,7 +202,9 @@ impl Rebuild {
                 "drops generation {previous} first: a rollback to it will not be possible"
             ));
         }
-        lines.push(if self.config.accept_differences {
+        lines.push(if self.config.into_new_database {
+            "swaps when every record lies on its lead's partition".to_owned()
+        } else if self.config.accept_differences {
             "swaps when it is done, without comparing".to_owned()
         } else {
             format!("compares with generation {live} and swaps if they are equal")
@@ -220,17 +247,28 @@ impl Rebuild {
         result
     }
 
+    /// What [`Rebuild::roll_back`] is going to do.
+    ///
+    /// # Errors
+    /// PostgreSQL's, or that no previous generation is kept.
+    pub async fn rollback_plan(&self) -> Result<String, RebuildError> {
+        let (live, previous) = self.live_and_previous().await?;
+        Ok(format!("goes back from generation {live} to generation {previous}, at the log's end"))
+    }
+
+    async fn live_and_previous(&self) -> Result<(i32, i32), RebuildError> {
+        let Generations { live, previous, .. } = self.keeper.generations().await?;
+        let none = "no previous generation is kept; there is none to go back to";
+        let previous = previous.ok_or_else(|| RebuildError::Failed(none.to_owned()))?;
+        Ok((live, previous))
+    }
+
     /// Goes back to the generation that was live before, after bringing it to the log's end.
     ///
     /// # Errors
     /// See [`RebuildError`].
     pub async fn roll_back(self) -> Result<(), RebuildError> {
-        let Generations { live, previous, .. } = self.keeper.generations().await?;
-        let previous = previous.ok_or_else(|| {
-            RebuildError::Failed(
-                "no previous generation is kept; there is none to go back to".into(),
-            )
-        })?;
+        let (live, previous) = self.live_and_previous().await?;
         self.reporter.about(previous);
         self.keeper.unseal(previous).await?;
         self.reporter

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
-use super::generations::{Generations, Swap};
+use super::generations::{self, Generations, Swap};
 use super::verify::{self, Comparison, Report};
 use super::{Rebuild, RebuildError};
 use crate::config::{Database, RebuildConfig};
@@ -64,8 +64,10 @@ impl Rebuild {
         let built = self.keeper.build_indexes(live, generation).await?;
         reporter.tell("indexes", &format!("{built} indexes built"), &json!({ "built": built }));
         self.lanes_while(generation, async |progress| self.at_the_end(progress).await).await?;
-        if !self.config.accept_differences && !self.config.into_new_database {
-            self.verify(live, generation).await?;
+        match (self.config.accept_differences, self.config.into_new_database) {
+            (true, _) => {}
+            (false, true) => self.keeper.check_placement(generation).await?,
+            (false, false) => self.verify(live, generation).await?,
         }
         self.swap(live, generation).await?;
         if self.config.into_new_database {
@@ -101,7 +103,10 @@ impl Rebuild {
                 .await;
             // The lanes have ended: nobody writes `to` until it is live.
             let result = match sealed {
-                Ok(swap) => swap.commit(to).await,
+                Ok(swap) => match swap.commit(to).await {
+                    Err(error) if error.code().is_none() && self.was_committed(to).await? => Ok(()),
+                    result => result,
+                },
                 Err(Attempt::Again(error)) => Err(error),
                 Err(Attempt::Failed(error)) => return Err(error),
             };
@@ -128,13 +133,29 @@ impl Rebuild {
         )))
     }
 
+    /// Whether a swap took effect whose answer was lost with the connection.
+    async fn was_committed(&self, to: i32) -> Result<bool, RebuildError> {
+        self.reporter
+            .begin("swap", "the connection was lost in the swap; asking what became of it");
+        let Database { config, tls } = &self.config.database;
+        let asking = async {
+            loop {
+                match generations::live_after_swaps(config, tls).await {
+                    Ok(Some(live)) => return Ok(live == to),
+                    Ok(None) | Err(_) => tokio::time::sleep(LOOK).await,
+                }
+            }
+        };
+        self.unless_stopped(asking).await
+    }
+
     /// With lanes at work: seals `from` once they are at the log's end and waits until they are where
     /// it stands.
     async fn seal_when_there(&self, from: i32, progress: &Progress) -> Result<Swap, Attempt> {
         let Database { config, tls } = &self.config.database;
         loop {
             self.at_the_end(progress).await?;
-            let client = Connection::named(config, tls, "leads-consumer swap").await;
+            let client = Connection::named(config, tls, generations::SWAP_NAME).await;
             let client = client.map_err(RebuildError::from)?;
             let swap = Swap::begin(client, from, &self.config.topic).await;
             let swap = swap.map_err(Attempt::Again)?;

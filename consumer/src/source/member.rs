@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::client::{Trouble, log_line};
 use super::{Event, Statistics, lane_of};
+use crate::failure::RESTORE;
 
 /// How long a rebalance waits for the worker to finish what it is writing. The offsets in
 /// PostgreSQL fence it anyway; waiting spares the successor the collision.
@@ -201,14 +202,15 @@ impl ClientContext for Member {
         let code = error.rdkafka_error_code();
         match code {
             // `auto.offset.reset=error` turns an offset that isn't there into the second of these.
-            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => self.fail(
-                &format!(
-                    "topic {} does not hold the offset at which the projection stands: it was \
+            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => self
+                .fail(
+                    &format!(
+                        "topic {} does not hold the offset at which the projection stands: it was \
                      truncated or recreated ({reason})",
-                    self.topic
+                        self.topic
+                    ),
+                    RESTORE,
                 ),
-                "restore the topic, or let a fresh database be filled from the topic as it is now",
-            ),
             Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => {
                 *self.broken() = Some(reason.to_owned());
             }

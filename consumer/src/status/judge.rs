@@ -185,8 +185,12 @@ fn problems(status: &Status, seen: &Seen, max_lag: Duration) -> Vec<Problem> {
             DOCTOR,
         );
     }
+    let any_is_projected = status.partitions.iter().any(|it| it.next_offset.is_some());
     for partition in &status.partitions {
         let number = partition.partition;
+        if any_is_projected && partition.next_offset.is_none() && partition.log_end.is_some() {
+            add(format!("partition {number} is not projected"), DOCTOR);
+        }
         if partition.next_offset.zip(partition.log_end).is_some_and(|(next, end)| next > end) {
             add(format!("partition {number} is projected beyond the log's end"), DOCTOR);
         }

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use futures_util::future::join4;
 use leads_shared::{Event, Payload, Timestamp};
 use postgres_openssl::MakeTlsConnector;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Row};
 use uuid::Uuid;
 
 use crate::breaker::Breaker;
-use crate::failure::{Failure, Halt, LEAD_IS_THERE};
+use crate::failure::{Failure, Halt, LEAD_IS_THERE, REPARTITION};
 use crate::projection::fold::{Folded, fold};
 use crate::projection::parking::{self, LeadAt};
 use crate::projection::{Counted, Key, Known};
@@ -169,6 +170,8 @@ impl Store {
                 &[&generation, &topic],
             )
             .await?;
+        // The group may have been given partitions that were not there at boot.
+        let count = partitions.iter().map(|partition| partition + 1).fold(count, i32::max);
         if i32::try_from(rows.len()) != Ok(count) {
             return Err(Failure::Halt(Halt::new(
                 format!(
@@ -176,8 +179,7 @@ impl Store {
                      moved between partitions and their order is lost",
                     rows.len()
                 ),
-                "restore the topic with its old number of partitions, or let a fresh database be \
-                 filled from it",
+                REPARTITION,
             )));
         }
         let mut found = Vec::with_capacity(partitions.len());
@@ -204,13 +206,13 @@ impl Store {
     /// See [`Failure`].
     pub async fn apply(&mut self, batch: Batch<'_>) -> Result<Applied, Failure> {
         self.reset();
-        let (topic, breaker) = (self.topic.clone(), self.breaker.clone());
+        let (topic, target, breaker) = (self.topic.clone(), self.target, self.breaker.clone());
         // A statement may fail to be prepared as well, without a transaction being open.
         self.open = true;
         let result = async {
             let careful = self.careful > 0;
             let session = self.session().await?.at(batch.generation).await?;
-            transaction(session, &topic, batch, careful, breaker.as_deref()).await
+            transaction(session, &topic, batch, target, careful, breaker.as_deref()).await
         };
         let result = match result.await {
             // Carefully, it is another writer's: then one waits as for any other conflict.
@@ -268,6 +270,7 @@ async fn transaction(
     session: At<'_>,
     topic: &str,
     batch: Batch<'_>,
+    target: Target,
     careful: bool,
     breaker: Option<&Breaker>,
 ) -> Result<Applied, Failure> {
@@ -276,7 +279,7 @@ async fn transaction(
     let keys = keys_to_read(&events, careful);
     let (begun, moved, known, still_held) = join4(
         session.client.batch_execute(&session::begin(traceparent.as_deref())),
-        move_offsets(session, topic, &advances),
+        move_offsets(session, topic, &advances, target),
         read_known(session, &keys),
         dead_letters::still_held(session, topic, &held),
     )
@@ -353,15 +356,24 @@ fn key_of(event: &Event<'_>) -> Key {
 ///
 /// The rows stay locked until the end of the transaction: whoever else writes these partitions waits
 /// here, and then finds other offsets. A swap of generations seals the rows of the one that goes, in
-/// its own transaction: a batch under way is waited for, and the next one is fenced.
-async fn move_offsets(session: At<'_>, topic: &str, advances: &[Advance]) -> Result<u64, Failure> {
+/// its own transaction: a batch under way is waited for, and the next one is fenced. The rows of one
+/// that went may be open again, for a rollback: whoever projects the live one is fenced by its state.
+async fn move_offsets(
+    session: At<'_>,
+    topic: &str,
+    advances: &[Advance],
+    target: Target,
+) -> Result<u64, Failure> {
     let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition).collect();
     let from: Vec<i64> = advances.iter().map(|advance| advance.from).collect();
     let to: Vec<i64> = advances.iter().map(|advance| advance.to).collect();
     let ids: Vec<Option<Uuid>> = advances.iter().map(|advance| advance.last_event_id).collect();
     let statement = &session.statements.move_offsets;
     let At { client, generation, .. } = session;
-    Ok(client.execute(statement, &[&generation, &topic, &partitions, &from, &to, &ids]).await?)
+    let any_state = target != Target::Live;
+    let moved: [&(dyn ToSql + Sync); 7] =
+        [&generation, &topic, &partitions, &from, &to, &ids, &any_state];
+    Ok(client.execute(statement, &moved).await?)
 }
 
 /// What is known of the leads that are there already.

@@ -137,7 +137,9 @@ const MOVE_OFFSETS: &str = "
     FROM UNNEST($3::int[], $4::bigint[], $5::bigint[], $6::uuid[])
         AS moved (partition, expected, next_offset, last_event_id)
     WHERE o.generation = $1 AND o.topic = $2 AND o.partition = moved.partition
-        AND o.next_offset = moved.expected AND NOT o.sealed";
+        AND o.next_offset = moved.expected AND NOT o.sealed
+        AND ($7 OR EXISTS
+            (SELECT FROM projection_generation WHERE generation = $1 AND state = 'live'))";
 
 /// Those that their own settings were to end. The row locks themselves are not listed, but the lock
 /// on the table that comes with them is.

@@ -76,7 +76,7 @@ pub(super) fn build<'a>(
     let (mut end, mut bytes) = (start, 0);
     while batch.records.len() < limits.records && bytes < limits.bytes {
         let Some((record, epoch, next)) = end.next(pending) else { break };
-        match partitions.take(&record, epoch, &mut advances)? {
+        match partitions.take(&record, epoch, &mut advances, limits.pass_gaps)? {
             Take::Record => {}
             Take::Skip => {
                 end = next;

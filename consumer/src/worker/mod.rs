@@ -99,7 +99,11 @@ impl<'a> Worker<'a> {
                     continue;
                 }
                 if self.partitions.any_unpositioned() {
-                    self.position().await?;
+                    tokio::select! {
+                        biased;
+                        _ = stop.changed() => {}
+                        positioned = self.position() => positioned?,
+                    }
                     continue;
                 }
                 if !self.pending.is_empty() {
@@ -195,6 +199,10 @@ impl<'a> Worker<'a> {
         match self.store.positions(self.shared.partition_count, &wanted).await {
             Ok(found) => {
                 self.recovered();
+                if found.generation != self.partitions.generation() {
+                    // What was looked for is read anew, and may be well in this one.
+                    self.forget_search();
+                }
                 let positions = self.partitions.position(&found);
                 for it in &found.partitions {
                     self.shared.progress.set(it.partition, it.next_offset);

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use leads_shared::event::event_id_of;
 use uuid::Uuid;
 
-use crate::failure::Halt;
+use crate::failure::{GAP, Halt, RESTORE};
 use crate::projection::parking::LeadAt;
 use crate::record::Record;
 use crate::source::Position;
@@ -145,6 +145,7 @@ impl Partitions {
         record: &Record<'_>,
         epoch: u32,
         advances: &mut BTreeMap<i32, Advance>,
+        pass_gaps: bool,
     ) -> Result<Take, Halt> {
         let Some(ours) = self.ours.get_mut(&record.partition) else { return Ok(Take::Skip) };
         let Some(standing) = ours.standing.as_mut().filter(|standing| standing.epoch == epoch)
@@ -162,6 +163,16 @@ impl Partitions {
         }
         if record.offset > expected && ours.reread_from != Some(expected) {
             return Ok(Take::Gap);
+        }
+        if record.offset > expected && !pass_gaps {
+            let (partition, last) = (record.partition, record.offset - 1);
+            return Err(Halt::new(
+                format!(
+                    "offsets {expected} to {last} of partition {partition} are missing: records \
+                     were lost on the brokers, or compacted away"
+                ),
+                GAP,
+            ));
         }
         let to = record.offset + 1;
         let partition = record.partition;
@@ -255,6 +266,6 @@ fn verify(standing: &Standing, record: &Record<'_>) -> Result<(), Halt> {
             record.partition,
             next_offset - 1
         ),
-        "restore the topic, or let a fresh database be filled from the topic as it is now",
+        RESTORE,
     ))
 }

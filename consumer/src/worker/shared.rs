@@ -13,6 +13,8 @@ pub struct Limits {
     pub records: usize,
     /// Bytes of keys, values and headers. A single record may be larger.
     pub bytes: usize,
+    /// Offsets that are not there are passed over, and halt nothing.
+    pub pass_gaps: bool,
 }
 
 /// What the lanes of a projection have in common.

@@ -141,3 +141,18 @@ async fn what_the_dead_letter_topic_has_no_room_for_goes_without_its_value() {
     assert_eq!(system.number(kept).await, 5_000, "the table has it all");
     drop(consumer);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_index_of_the_operator_refuses_is_set_aside() {
+    let system = System::builder().partitions(1).build().await;
+    let unique = "CREATE UNIQUE INDEX ON leads_g1 (workspace_id, code)";
+    system.db().await.batch_execute(unique).await.unwrap();
+    let coded = |code: &str| Fact::created(system.workspace(), json!({"code": code}));
+    let facts = [coded("a"), coded("b"), coded("a"), coded("c")];
+    produce(&system, &facts).await;
+    let _consumer = system.start_consumer().await;
+    projected(&system, facts.len()).await;
+    assert_eq!(system.number("SELECT count(*) FROM leads").await, 3);
+    let refused = "SELECT count(*) FROM dead_letters WHERE reason = 'refused_by_postgres'";
+    assert_eq!(system.number(refused).await, 1);
+}

@@ -3,7 +3,7 @@
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use leads_testkit::{DEADLINE, System, eventually};
+use leads_testkit::{AtCommit, DEADLINE, System, eventually};
 use serde_json::{Value, json};
 
 use crate::model::{Fact, Model, assert_rows, produce, projected, rows};
@@ -205,6 +205,74 @@ async fn a_rollback_brings_the_old_generation_to_the_end_of_the_log() {
     let tables = "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'lead%\\_g%'";
     assert_eq!(system.number(tables).await, 2);
     assert_eq!(consumer.exit_status(), None);
+}
+
+/// Whoever has had nothing to write since the swap still knows the old generation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_is_open_for_a_rollback_is_written_by_nobody_else() {
+    let system = System::builder().partitions(1).build().await;
+    let consumer = system.start_consumer().await;
+    let mut facts = some(&system, 30).await;
+    projected(&system, facts.len()).await;
+    succeeded(&rebuild(&system, &[]).await);
+    // As a rollback that was broken off leaves it.
+    let open = "UPDATE projection_offset SET sealed = false WHERE generation = 1";
+    system.db().await.execute(open, &[]).await.unwrap();
+    facts.extend(some(&system, 30).await);
+    projected(&system, facts.len()).await;
+    assert_rows(&system, &facts).await;
+    let strays = "SELECT (SELECT count(*) FROM leads_g2) - (SELECT count(*) FROM leads_g1)";
+    assert_eq!(system.number(strays).await, 30, "all of them are in the live one");
+    assert_eq!(consumer.exit_status(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_whose_answer_was_lost_is_known_to_have_happened() {
+    let system = System::new().await;
+    let consumer = system.start_consumer().await;
+    let facts = some(&system, 50).await;
+    projected(&system, facts.len()).await;
+    succeeded(&rebuild(&system, &[]).await);
+    let proxy = system.proxy().await;
+    let rollback = async || {
+        let env = [("DATABASE_URL", proxy.url())];
+        system.run("leads-consumer", &["rebuild", "rollback", "--yes"], &env).await
+    };
+    // Nothing is left to be projected: the swap's is the only COMMIT.
+    proxy.at_commit(AtCommit::AnswerLost);
+    let lines = succeeded(&rollback().await);
+    assert_eq!((proxy.met(), system.number(LIVE).await), (1, 1));
+    assert_eq!(phase(&lines, "swapped")["live"], 1);
+
+    proxy.at_commit(AtCommit::Lost);
+    let lost = rollback().await;
+    assert_eq!((lost.status.code(), proxy.met()), (Some(1), 2), "{}", text(&lost.stderr));
+    assert_eq!(system.number(LIVE).await, 1, "it never arrived");
+    assert!(text(&lost.stderr).contains("from generation 1 to generation 2"));
+    succeeded(&rollback().await);
+    assert_eq!(system.number(LIVE).await, 2);
+    assert_rows(&system, &facts).await;
+    drop(consumer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn going_back_and_making_room_need_no_whole_log() {
+    let system = System::builder().partitions(1).build().await;
+    let consumer = system.start_consumer().await;
+    let facts = some(&system, 50).await;
+    projected(&system, facts.len()).await;
+    succeeded(&rebuild(&system, &[]).await);
+    system.truncate_events_topic(10).await;
+    let again = rebuild(&system, &[]).await;
+    assert!(text(&again.stderr).contains("its history is gone"), "{}", text(&again.stderr));
+    succeeded(&rebuild(&system, &["rollback"]).await);
+    assert_eq!(system.number(LIVE).await, 1);
+    assert_rows(&system, &facts).await;
+    let nowhere = [("KAFKA_BROKERS", "127.0.0.1:1")];
+    let discard = ["rebuild", "discard", "--previous", "--yes"];
+    let discarded = system.run("leads-consumer", &discard, &nowhere).await;
+    assert_eq!(text(&discarded.stdout), "generation 2 is dropped\n", "{discarded:?}");
+    drop(consumer);
 }
 
 #[tokio::test(flavor = "multi_thread")]
