@@ -37,9 +37,13 @@ impl IdempotencyKey {
         Uuid::new_v5(&workspace_id, self.0.as_bytes())
     }
 
-    /// The id of the update that this key makes of a lead: UUIDv5, the lead as namespace.
-    pub fn update_event_id(&self, lead_id: Uuid) -> Uuid {
-        Uuid::new_v5(&lead_id, self.0.as_bytes())
+    /// The id of the update that this key makes of a lead that is expected to have this version:
+    /// UUIDv5, the lead as namespace. With another expectation it is another update: one that came too
+    /// late says nothing of the next. No key has a space, so no update has the id of the creation.
+    pub fn update_event_id(&self, lead_id: Uuid, expected_version: Option<u64>) -> Uuid {
+        let expected =
+            expected_version.map_or_else(|| "*".to_owned(), |version| version.to_string());
+        Uuid::new_v5(&lead_id, format!("LeadUpdated {expected} {}", self.0).as_bytes())
     }
 }
 
@@ -67,5 +71,9 @@ mod tests {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
         assert_eq!(key.lead_id(a), key.lead_id(a));
         assert_ne!(key.lead_id(a), key.lead_id(b));
+        let created = IdempotencyKey::parse(b"LeadCreated").unwrap();
+        assert_ne!(created.update_event_id(a, None), creation_event_id(a));
+        assert_eq!(key.update_event_id(a, Some(3)), key.update_event_id(a, Some(3)));
+        assert_ne!(key.update_event_id(a, Some(3)), key.update_event_id(a, Some(4)));
     }
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use leads_shared::{Changes, Json, Lead, Text, Timestamp};
 
 use super::Rejection;
+use super::canonical::canonical;
 use super::fields::{RawFields, idempotency_key, object, text, uuid};
 use super::idempotency::IdempotencyKey;
 
@@ -113,7 +114,7 @@ impl<'a> NewLead<'a> {
             add(text.as_ref().map(|text| text.as_str().as_bytes()));
         }
         for json in [properties, location] {
-            add(json.as_ref().map(|json| json.text().as_bytes()));
+            add(json.as_ref().map(|json| canonical(json.text())).as_deref());
         }
         digest.finalize().into()
     }

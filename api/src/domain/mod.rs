@@ -3,6 +3,7 @@
 //! Imports neither actix, rdkafka nor tokio-postgres, so that it can be tested and fuzzed alone.
 
 mod batch;
+mod canonical;
 mod fields;
 pub mod idempotency;
 mod json;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use leads_shared::{Event, Payload, Timestamp};
 use serde_json::json;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::body;
@@ -24,7 +25,7 @@ use crate::context::{BatchCount, Route};
 use crate::domain::idempotency::IdempotencyKey;
 use crate::domain::{BatchFormat, MAX_BATCH_BYTES, MAX_LEAD_BYTES, Rejection, items, parse_item};
 use crate::error::{ApiError, ErrorCode};
-use crate::publisher::Published;
+use crate::publisher::{PublishError, Published};
 use crate::recent::{Begin, Content, Stored, Ticket};
 use crate::startup::App;
 
@@ -44,21 +45,76 @@ pub(super) async fn create_batch(
         Some(_) | None => BatchFormat::Array,
     };
     let body = body::read(request.headers(), payload, MAX_BATCH_BYTES, &app).await?;
-    let mut batch = Batch::default();
-    for (index, (item, line)) in items(&body, format)?.into_iter().enumerate() {
-        let key = batch_key.as_ref().map(|key| key.of_item(index));
-        let item = batch.item(item, line, key, caller.workspace_id, &app);
-        batch.items.push(item);
+    let items = items(&body, format)?;
+    let deadline = Instant::now() + app.limits.publish_timeout;
+    let mut waited = Duration::ZERO;
+    let mut outcomes = Vec::new();
+    // Most often the first round is the only one: the next are of items whose key is under way here.
+    let mut round: Vec<usize> = (0..items.len()).collect();
+    while !round.is_empty() {
+        let mut batch = Batch::default();
+        for &index in &round {
+            let (item, line) = items[index];
+            let key = batch_key.as_ref().map(|key| key.of_item(index));
+            let item = batch.item(item, line, key, caller.workspace_id, &app);
+            batch.items.push(item);
+        }
+        let results = app.publish_all(&batch.events, caller.share(), caller.trace()).await;
+        let longest = results.iter().flatten().map(|published| published.waited).max();
+        waited += longest.unwrap_or_default();
+        let found = batch.outcomes(results);
+        if outcomes.is_empty() {
+            outcomes = found;
+        } else {
+            for (&index, outcome) in round.iter().zip(found) {
+                outcomes[index] = outcome;
+            }
+        }
+        // What is ours was answered before: two batches never wait for each other.
+        let started = Instant::now();
+        round = ended(&mut outcomes, deadline).await;
+        waited += started.elapsed();
     }
-    let results = app.publish_all(&batch.events, caller.share(), caller.trace()).await;
-    if let Some(waited) = results.iter().flatten().map(|published| published.waited).max() {
+    if !waited.is_zero() {
         caller.note_wait(waited);
     }
-    let outcomes = batch.outcomes(results);
+    let outcomes: Vec<Result<Taken, ApiError>> =
+        outcomes.into_iter().map(Outcome::settled).collect();
     let taken = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     caller.note_batch(BatchCount { items: outcomes.len(), taken });
     let preference = preference(request.headers());
     Ok(answer(&outcomes, preference))
+}
+
+/// What became of an item.
+enum Outcome {
+    Settled(Result<Taken, ApiError>),
+    /// The same key is under way here, in another request: its answer is this one's too.
+    UnderWay(watch::Receiver<()>),
+}
+
+impl Outcome {
+    fn settled(self) -> Result<Taken, ApiError> {
+        match self {
+            Self::Settled(result) => result,
+            Self::UnderWay(_) => Err(PublishError::Unacknowledged.into()),
+        }
+    }
+}
+
+/// Waits for the items that are under way elsewhere; gives those to be looked at again. What has not
+/// ended by the deadline may have been taken.
+async fn ended(outcomes: &mut [Outcome], deadline: Instant) -> Vec<usize> {
+    let mut again = Vec::new();
+    for (index, outcome) in outcomes.iter_mut().enumerate() {
+        let Outcome::UnderWay(end) = outcome else { continue };
+        match tokio::time::timeout_at(deadline.into(), end.changed()).await {
+            // By an answer, or by the sender's end without one.
+            Ok(_) => again.push(index),
+            Err(_) => *outcome = Outcome::Settled(Err(PublishError::Unacknowledged.into())),
+        }
+    }
+    again
 }
 
 /// The items of a batch on their way to becoming events.
@@ -79,6 +135,8 @@ enum Item {
     Event(usize),
     /// An earlier request took it in.
     Stored(Taken),
+    /// Another request is taking it in.
+    UnderWay(watch::Receiver<()>),
 }
 
 impl<'a> Batch<'a> {
@@ -114,8 +172,7 @@ impl<'a> Batch<'a> {
                     app.metrics.replayed();
                     return Ok(Item::Stored(Taken { lead_id, lead }));
                 }
-                // The same event twice in the log has one effect.
-                Begin::UnderWay(_) => {}
+                Begin::UnderWay(end) => return Ok(Item::UnderWay(end)),
                 Begin::Reused => return Err(reused()),
             }
             self.keyed.insert(lead_id, (self.events.len(), content));
@@ -133,10 +190,7 @@ impl<'a> Batch<'a> {
     }
 
     /// What became of each item.
-    fn outcomes(
-        mut self,
-        results: Vec<Result<Published, ApiError>>,
-    ) -> Vec<Result<Taken, ApiError>> {
+    fn outcomes(mut self, results: Vec<Result<Published, ApiError>>) -> Vec<Outcome> {
         let now = Instant::now();
         let mut taken = Vec::with_capacity(results.len());
         for (index, (event, result)) in self.events.iter().zip(results).enumerate() {
@@ -150,9 +204,11 @@ impl<'a> Batch<'a> {
                 Taken { lead_id: event.lead_id, lead }
             }));
         }
-        let outcome = |item: Result<Item, ApiError>| match item? {
-            Item::Event(index) => taken[index].clone(),
-            Item::Stored(taken) => Ok(taken),
+        let outcome = |item: Result<Item, ApiError>| match item {
+            Ok(Item::Event(index)) => Outcome::Settled(taken[index].clone()),
+            Ok(Item::Stored(taken)) => Outcome::Settled(Ok(taken)),
+            Ok(Item::UnderWay(end)) => Outcome::UnderWay(end),
+            Err(error) => Outcome::Settled(Err(error)),
         };
         self.items.into_iter().map(outcome).collect()
     }
@@ -270,7 +326,6 @@ mod tests {
     use actix_web::http::header::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::publisher::PublishError;
 
     #[test]
     fn the_whole_never_says_that_nothing_was_taken_when_an_item_may_have_been() {

@@ -41,7 +41,8 @@ pub(super) async fn update(
         fetch::find(&app, workspace_id, lead_id, Instant::now() + app.limits.read_wait).await?;
 
     let event = Event {
-        event_id: key.map_or_else(Uuid::now_v7, |key| key.update_event_id(lead_id)),
+        event_id: key
+            .map_or_else(Uuid::now_v7, |key| key.update_event_id(lead_id, expected_version)),
         occurred_at: Timestamp::from(Utc::now()),
         workspace_id,
         lead_id,

@@ -1,5 +1,7 @@
 //! Retries make no duplicates: at the same instance, at another, after a crash, at the same moment.
 
+use std::collections::{HashMap, HashSet};
+
 use leads_testkit::{Api, DEADLINE, Key, Method, Response, Server, Stack, System, eventually};
 use serde_json::{Value, json};
 
@@ -21,11 +23,12 @@ fn a_retry_here_is_answered_as_the_first_was() {
     run(async {
         let shared = shared().await;
         let key = shared.key().await;
-        let body = r#"{"code":"a","properties":{"n":1}}"#;
+        let body = r#"{"code":"a","properties":{"n":1,"of":["ü",{}]}}"#;
         let first = shared.api.post_lead_once(&key, "k", body).await;
         assert_eq!((first.status, first.header("idempotency-replayed")), (201, None));
         // The same content, written differently.
-        let same = r#"{ "properties":{"n":1}, "code":"\u0061", "source":null }"#;
+        let same =
+            r#"{ "properties":{ "of" : ["\u00fc", {} ], "n":1}, "code":"\u0061", "source":null }"#;
         let second = shared.api.post_lead_once(&key, "k", same).await;
         assert_eq!(second.header("idempotency-replayed"), Some("true"));
         assert_eq!((second.status, second.text()), (201, first.text()));
@@ -64,6 +67,35 @@ fn the_same_key_at_the_same_moment_is_one_publish() {
         let records = shared.system.records().await;
         let mine = |key: &Option<Vec<u8>>| key.as_deref() == Some(id.as_bytes());
         assert_eq!(records.iter().filter(|record| mine(&record.key)).count(), 1);
+
+        // Batches too, in which the same keys stand in another order, and one has none.
+        let items = |numbers: [u8; 3]| {
+            let items = numbers.map(|n| format!(r#"{{"code":"{n}","idempotency_key":"of-{n}"}}"#));
+            format!(r#"[{},{{"code":"none"}}]"#, items.join(","))
+        };
+        let batches = (0..20).map(|i| {
+            let body = items(if i % 2 == 0 { [1, 2, 3] } else { [3, 2, 1] });
+            let batch = shared.api.json(Method::POST, "/api/v1/leads/batch", &key, &body);
+            shared.api.send(batch.header("prefer", "return=representation"))
+        });
+        let mut found: HashMap<String, HashSet<String>> = HashMap::new();
+        let mut ids = HashSet::new();
+        for answer in futures_util::future::join_all(batches).await {
+            assert_eq!(answer.status, 201, "{}", answer.text());
+            for item in answer.json()["data"].as_array().unwrap() {
+                ids.insert(item["id"].as_str().unwrap().to_owned());
+                let code = item["lead"]["code"].as_str().unwrap().to_owned();
+                found.entry(code).or_default().insert(item["lead"].to_string());
+            }
+        }
+        let answers = |code: &str| found[code].len();
+        assert_eq!((answers("1"), answers("2"), answers("3"), answers("none")), (1, 1, 1, 20));
+        let records = shared.system.records().await;
+        let written = records.iter().filter(|record| {
+            let id = record.key.as_deref().map(String::from_utf8_lossy);
+            id.is_some_and(|id| ids.contains(id.as_ref()))
+        });
+        assert_eq!(written.count(), 3 + 20, "each key has one record");
     });
 }
 

@@ -23,6 +23,34 @@ async fn patch_with(
 }
 
 #[test]
+fn a_key_that_came_too_late_says_nothing_of_the_next_try() {
+    run(async {
+        let shared = shared().await;
+        let key = shared.key().await;
+        let id = shared.api.post_lead_once(&key, "k", "{}").await.lead_id();
+        shared.api.patch_lead(&key, &id, r#"{"code":"other"}"#).await;
+        let patch = async |tag: &str, idempotency_key: &str| {
+            let path = format!("/api/v1/leads/{id}");
+            let request = shared.api.json(Method::PATCH, &path, &key, r#"{"code":"mine"}"#);
+            let request = request.header("idempotency-key", idempotency_key);
+            shared.api.send(request.header("if-match", tag)).await
+        };
+        assert_error(&patch("\"1\"", "p").await, 412, "precondition_failed");
+        let taken = patch("\"2\"", "p").await;
+        assert_eq!((taken.status, taken.header("etag")), (200, Some("\"3\"")), "{}", taken.text());
+        let again = patch("\"2\"", "p").await;
+        assert_eq!((again.status, again.header("etag")), (200, Some("\"3\"")), "no second effect");
+
+        // A key that reads like the creation's event.
+        let fresh = shared.api.post_lead_once(&key, "k2", "{}").await.lead_id();
+        let place = format!("/api/v1/leads/{fresh}");
+        let request = shared.api.json(Method::PATCH, &place, &key, r#"{"code":"mine"}"#);
+        let taken = shared.api.send(request.header("idempotency-key", "LeadCreated")).await;
+        assert_eq!((taken.status, &taken.json()["data"]["code"]), (200, &json!("mine")));
+    });
+}
+
+#[test]
 fn a_given_field_is_replaced_whole_null_clears_and_an_absent_one_stays() {
     run(async {
         let shared = shared().await;

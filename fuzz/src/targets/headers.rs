@@ -85,7 +85,9 @@ fn without_scheme(value: &[u8]) -> &[u8] {
 fn is_deterministic(key: &IdempotencyKey, text: &[u8]) {
     let (workspace, lead) = (Uuid::from_u128(1), Uuid::from_u128(2));
     assert_eq!(key.lead_id(workspace), Uuid::new_v5(&workspace, text));
-    assert_eq!(key.update_event_id(lead), Uuid::new_v5(&lead, text));
+    let update = |expected| key.update_event_id(lead, expected);
+    assert_eq!(update(None), Uuid::new_v5(&lead, &[b"LeadUpdated * ", text].concat()));
+    assert_eq!(update(Some(3)), Uuid::new_v5(&lead, &[b"LeadUpdated 3 ", text].concat()));
     let item = key.of_item(7).lead_id(workspace);
     assert_eq!(item, Uuid::new_v5(&workspace, &[text, b":7"].concat()));
     assert_ne!(item, key.of_item(8).lead_id(workspace));
