@@ -17,6 +17,9 @@ use crate::partition_set::PartitionSet;
 /// Length of one turn: twice the producer's default `linger.ms`. Twice or half of it costs no more.
 const TURN: Duration = Duration::from_millis(2);
 
+/// Ids that are tried for a partition: more than enough.
+const IDS: u32 = 8;
+
 /// The turns of one instance.
 #[derive(Debug)]
 pub(crate) struct Turns {
@@ -34,15 +37,17 @@ impl Turns {
     /// An id in the partition whose turn it is, or in the next one that is not to be avoided; any
     /// id while `partitions` is 0, not known yet. When all are to be avoided, they take turns.
     pub(crate) fn new_id(&self, now: Instant, partitions: u32, avoid: PartitionSet) -> Uuid {
-        let id = Uuid::now_v7();
         let micros = now.saturating_duration_since(self.start).as_micros();
         let turn = self.first + micros / TURN.as_micros();
         let of_turn = |turn: u128| turn.checked_rem(partitions.into())?.try_into().ok();
-        let Some(own) = of_turn(turn) else { return id };
+        let Some(own) = of_turn(turn) else { return Uuid::now_v7() };
         let is_well = |partition: &u32| !avoid.contains(i32::try_from(*partition).unwrap_or(0));
         let mut others = (0..u128::from(partitions)).filter_map(|later| of_turn(turn + later));
         let partition = if is_well(&own) { own } else { others.find(is_well).unwrap_or(own) };
-        partition::place(id, partition, partitions)
+        // The first will do, but for one in some thousands.
+        let mut ids = (0..IDS).map(|_| Uuid::now_v7());
+        let placed = ids.find_map(|id| partition::place(id, partition, partitions));
+        placed.unwrap_or_else(Uuid::now_v7)
     }
 }
 

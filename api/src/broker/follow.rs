@@ -1,6 +1,6 @@
 //! Reading a compacted topic from its start, and the few broker calls of the commands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -61,6 +61,8 @@ pub fn follow(
 #[derive(Debug, Default)]
 struct Place {
     has_begun: bool,
+    /// Partitions that were read to their ends.
+    ended: BTreeSet<i32>,
     caught_up: bool,
     /// By partition.
     next: BTreeMap<i32, i64>,
@@ -97,7 +99,6 @@ fn follow_with_one_client(
         let _ = assignment.add_partition_offset(topic, partition, from);
     }
     consumer.assign(&assignment).map_err(|error| ConfigError(error.to_string()))?;
-    let mut behind = usize::try_from(partitions).unwrap_or(0);
     let mut reached = Instant::now();
     let mut asked = Instant::now();
     while !stop.load(Ordering::Relaxed) {
@@ -115,13 +116,12 @@ fn follow_with_one_client(
                 place.next.insert(message.partition(), message.offset() + 1);
                 message.key().is_none_or(|key| handle(Followed::Record(key, message.payload())))
             }
-            Some(Err(KafkaError::PartitionEOF(_))) if behind > 0 => {
-                behind -= 1;
-                if behind > 0 || std::mem::replace(&mut place.caught_up, true) {
-                    true
-                } else {
-                    handle(Followed::CaughtUp)
-                }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                // One may come to its end twice while another is read for the first time.
+                place.ended.insert(partition);
+                let all = usize::try_from(partitions).is_ok_and(|all| place.ended.len() >= all);
+                let is_news = all && !std::mem::replace(&mut place.caught_up, all);
+                !is_news || handle(Followed::CaughtUp)
             }
             Some(Err(error)) => {
                 tracing::debug!(topic, %error, "reading the topic failed for now");

@@ -6,6 +6,11 @@
 
 use std::ops::Range;
 
+use sha2::{Digest, Sha256};
+
+/// An object that takes more bytes than this is written as its digest.
+const LARGE: usize = 64;
+
 /// What `text` says, a grammatical JSON value without lone surrogates, in bytes that are no JSON.
 pub(super) fn canonical(text: &str) -> Vec<u8> {
     let mut writer = Writer { text, at: 0, out: Vec::with_capacity(text.len()) };
@@ -61,18 +66,26 @@ impl Writer<'_> {
 
     fn object(&mut self) {
         self.at += 1;
+        let start = self.out.len();
         self.out.push(b'{');
         let mut members = Vec::new();
         while self.next_token().is_some_and(|byte| byte != b'}') {
-            let start = self.out.len();
+            let begin = self.out.len();
             self.string();
-            let name = start..self.out.len();
+            let name = begin..self.out.len();
             self.value();
-            members.push(Member { name, whole: start..self.out.len() });
+            members.push(Member { name, whole: begin..self.out.len() });
         }
         self.at += 1;
         self.in_order(members);
         self.out.push(b'}');
+        // So that what is around it, out of order as it may be, moves it as one.
+        if self.out.len() - start > LARGE {
+            let digest = Sha256::digest(&self.out[start..]);
+            self.out.truncate(start);
+            self.out.push(b'#');
+            self.out.extend(digest);
+        }
     }
 
     /// Sorts the members just written by name.
@@ -86,8 +99,10 @@ impl Writer<'_> {
         members.reverse();
         members.sort_by(|a, b| out[a.name.clone()].cmp(&out[b.name.clone()]));
         members.dedup_by(|a, b| out[a.name.clone()] == out[b.name.clone()]);
-        let sorted: Vec<u8> =
-            members.iter().flat_map(|member| &out[member.whole.clone()]).copied().collect();
+        let mut sorted = Vec::with_capacity(out.len() - start);
+        for member in &members {
+            sorted.extend_from_slice(&out[member.whole.clone()]);
+        }
         self.out.truncate(start);
         self.out.extend(sorted);
     }

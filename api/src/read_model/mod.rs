@@ -62,6 +62,7 @@ pub struct StoredLead {
 #[derive(Clone)]
 pub struct ReadModel {
     pool: Pool,
+    tls: MakeTlsConnector,
     events_topic: String,
     told: Arc<Told>,
 }
@@ -78,7 +79,7 @@ impl ReadModel {
         events_topic: String,
     ) -> Result<Self, String> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = Pool::builder(Manager::from_config(config, tls, recycling))
+        let pool = Pool::builder(Manager::from_config(config, tls.clone(), recycling))
             .max_size(connections)
             .runtime(Runtime::Tokio1)
             // All connections busy is no reason to say that PostgreSQL is away.
@@ -87,7 +88,7 @@ impl ReadModel {
             .recycle_timeout(Some(CONNECT))
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Self { pool, events_topic, told: Arc::default() })
+        Ok(Self { pool, tls, events_topic, told: Arc::default() })
     }
 
     /// One lead of a workspace.
@@ -230,8 +231,14 @@ impl ReadModel {
                 return Ok(read);
             }
             Err(Trouble::Refused(error)) => return Err(unavailable(&error)),
-            Err(Trouble::Silent) => drop(Object::take(client)),
+            Err(Trouble::Silent) => {}
         }
+        // It may be at work on it all the same, and would hold its place at the server.
+        let (cancel, tls) = (client.cancel_token(), self.tls.clone());
+        drop(Object::take(client));
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(CONNECT, cancel.cancel_query(tls)).await;
+        });
         self.tell_once("no answer in time");
         Err(ReadModelError::Unavailable)
     }

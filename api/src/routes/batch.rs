@@ -47,7 +47,7 @@ pub(super) async fn create_batch(
     let body = body::read(request.headers(), payload, MAX_BATCH_BYTES, &app).await?;
     let items = items(&body, format)?;
     let deadline = Instant::now() + app.limits.publish_timeout;
-    let mut waited = Duration::ZERO;
+    let mut waited: Option<Duration> = None;
     let mut outcomes = Vec::new();
     // Most often the first round is the only one: the next are of items whose key is under way here.
     let mut round: Vec<usize> = (0..items.len()).collect();
@@ -60,8 +60,9 @@ pub(super) async fn create_batch(
             batch.items.push(item);
         }
         let results = app.publish_all(&batch.events, caller.share(), caller.trace()).await;
-        let longest = results.iter().flatten().map(|published| published.waited).max();
-        waited += longest.unwrap_or_default();
+        if let Some(longest) = results.iter().flatten().map(|published| published.waited).max() {
+            waited = Some(waited.unwrap_or_default() + longest);
+        }
         let found = batch.outcomes(results);
         if outcomes.is_empty() {
             outcomes = found;
@@ -73,9 +74,9 @@ pub(super) async fn create_batch(
         // What is ours was answered before: two batches never wait for each other.
         let started = Instant::now();
         round = ended(&mut outcomes, deadline).await;
-        waited += started.elapsed();
+        waited = waited.map(|waited| waited + started.elapsed());
     }
-    if !waited.is_zero() {
+    if let Some(waited) = waited {
         caller.note_wait(waited);
     }
     let outcomes: Vec<Result<Taken, ApiError>> =
