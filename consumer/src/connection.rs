@@ -43,11 +43,15 @@ impl Connection {
     /// Connects; the connection's end shows in the client's errors.
     ///
     /// # Errors
-    /// See [`Unreachable`]; it takes ten seconds at most.
+    /// See [`Unreachable`]; it takes ten seconds at most for each host that is named.
     pub async fn open(config: &Config, tls: &MakeTlsConnector) -> Result<Self, Unreachable> {
-        let connecting = tokio::time::timeout(PATIENCE, config.connect(tls.clone()));
+        // Hosts are tried one after the other, each as long as its `connect_timeout`.
+        let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(1).max(1);
+        let each = config.get_connect_timeout().map_or(PATIENCE, |it| PATIENCE.max(*it * 2));
+        let patience = each * hosts;
+        let connecting = tokio::time::timeout(patience, config.connect(tls.clone()));
         let (client, connection) =
-            connecting.await.map_err(|_| Unreachable::Silent(PATIENCE))??;
+            connecting.await.map_err(|_| Unreachable::Silent(patience))??;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");

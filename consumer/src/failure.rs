@@ -121,10 +121,7 @@ pub fn classify(error: &Error) -> Failure {
     let code = db.code();
     let retry = |cause| Failure::Retry { cause, error: describe(error) };
     match (code.code().get(..2).unwrap_or_default(), code) {
-        (_, &SqlState::UNIQUE_VIOLATION) if is_lead_key(db.constraint()) => {
-            retry(LEAD_IS_THERE)
-        }
-,
+        (_, &SqlState::UNIQUE_VIOLATION) if is_lead_key(db.constraint()) => retry(LEAD_IS_THERE),
         // Nested too deep, too long for an index: the record's, and 54 has nothing else for us.
         (_, &SqlState::STATEMENT_TOO_COMPLEX | &SqlState::PROGRAM_LIMIT_EXCEEDED)
         | ("22" | "23", _) => Failure::Data { error: describe(error) },
@@ -152,7 +149,6 @@ pub fn classify(error: &Error) -> Failure {
     }
 }
 
-/// The leads of any generation.
 /// The primary key of a generation's leads. Any other unique index is the operator's, and what it
 /// refuses stays refused.
 fn is_lead_key(constraint: Option<&str>) -> bool {

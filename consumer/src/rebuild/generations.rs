@@ -10,6 +10,9 @@ use crate::disk::{self, Disk};
 use crate::failure::describe;
 use crate::store::{counts_table, end_frozen_writers, leads_table};
 
+/// How PostgreSQL begins the definition of a unique index.
+const UNIQUE: &str = "CREATE UNIQUE";
+
 /// What a swap's session is called in `pg_stat_activity`.
 pub(super) const SWAP_NAME: &str = "leads-consumer swap";
 
@@ -236,6 +239,19 @@ impl Keeper {
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
+    /// Builds the unique indexes that the live generation has and this one lacks: what they refused
+    /// there is refused here too, while it is loaded.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub(super) async fn build_unique_indexes(
+        &self,
+        live: i32,
+        generation: i32,
+    ) -> Result<(), RebuildError> {
+        self.build(live, generation, |definition| definition.starts_with(UNIQUE)).await.map(drop)
+    }
+
     /// Builds the indexes that the live generation has and this one lacks. Gives how many.
     ///
     /// # Errors
@@ -244,6 +260,15 @@ impl Keeper {
         &self,
         live: i32,
         generation: i32,
+    ) -> Result<usize, RebuildError> {
+        self.build(live, generation, |_| true).await
+    }
+
+    async fn build(
+        &self,
+        live: i32,
+        generation: i32,
+        wanted: impl Fn(&str) -> bool,
     ) -> Result<usize, RebuildError> {
         let query = "SELECT indexname, indexdef FROM pg_indexes
              WHERE schemaname = current_schema() AND tablename = $1";
@@ -261,11 +286,11 @@ impl Keeper {
                 Some(rest) => format!("{of_ours}{rest}"),
                 None => format!("{name}_g{generation}"),
             };
-            if there.contains(&ours) {
+            if there.contains(&ours) || !wanted(definition) {
                 continue;
             }
             let Some((_, method)) = definition.split_once(" USING ") else { continue };
-            let unique = if definition.starts_with("CREATE UNIQUE") { "UNIQUE" } else { "" };
+            let unique = if definition.starts_with(UNIQUE) { "UNIQUE" } else { "" };
             let create = format!("CREATE {unique} INDEX \"{ours}\" ON {of_ours} USING {method}");
             self.client.batch_execute(&create).await?;
             built += 1;

@@ -37,7 +37,10 @@ pub enum RebuildError {
     #[error("a rebuild is running: {0}")]
     Running(String),
     /// A signal; nothing is lost.
-    #[error("interrupted; run `leads-consumer rebuild` again, and it goes on where it was")]
+    #[error(
+        "interrupted; nothing is lost: `leads-consumer status` shows which generation is live, and the \
+         same command goes on where it was"
+    )]
     Interrupted,
     /// The connection that holds the lock ended.
     #[error("the connection to PostgreSQL that holds the lock ended")]
@@ -202,10 +205,10 @@ impl Rebuild {
                 "drops generation {previous} first: a rollback to it will not be possible"
             ));
         }
-        lines.push(if self.config.into_new_database {
-            "swaps when every record lies on its lead's partition".to_owned()
-        } else if self.config.accept_differences {
+        lines.push(if self.config.accept_differences {
             "swaps when it is done, without comparing".to_owned()
+        } else if self.config.into_new_database {
+            "swaps when every record lies on its lead's partition".to_owned()
         } else {
             format!("compares with generation {live} and swaps if they are equal")
         });

@@ -58,6 +58,7 @@ impl Rebuild {
         };
         let reporter = &self.reporter;
         reporter.about(generation);
+        self.keeper.build_unique_indexes(live, generation).await?;
         reporter.begin("load", &format!("loading generation {generation}"));
         self.lanes_while(generation, async |progress| self.near_the_end(progress).await).await?;
         reporter.begin("indexes", "building indexes");

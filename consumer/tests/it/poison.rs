@@ -2,6 +2,7 @@ use leads_testkit::{DEADLINE, Record, System, eventually};
 use serde_json::{Value, json};
 
 use crate::model::{Fact, assert_rows, produce, projected};
+use crate::rebuild::{LIVE, rebuild, succeeded};
 
 async fn exported(system: &System, count: usize) -> Vec<Record> {
     eventually(DEADLINE, "the dead letters are exported", async || {
@@ -153,6 +154,13 @@ async fn what_an_index_of_the_operator_refuses_is_set_aside() {
     let _consumer = system.start_consumer().await;
     projected(&system, facts.len()).await;
     assert_eq!(system.number("SELECT count(*) FROM leads").await, 3);
-    let refused = "SELECT count(*) FROM dead_letters WHERE reason = 'refused_by_postgres'";
+    let refused = "SELECT count(*) FROM dead_letters JOIN projection_generation USING (generation)
+        WHERE state = 'live' AND reason = 'refused_by_postgres'";
     assert_eq!(system.number(refused).await, 1);
+    // A rebuild refuses the same, and has the index too.
+    succeeded(&rebuild(&system, &[]).await);
+    assert_eq!((system.number(LIVE).await, system.number(refused).await), (2, 1));
+    let unique = "SELECT count(*) FROM pg_indexes
+        WHERE tablename = 'leads_g2' AND indexdef LIKE 'CREATE UNIQUE%'";
+    assert_eq!(system.number(unique).await, 2);
 }
