@@ -360,7 +360,8 @@ impl System {
             .await;
     }
 
-    /// Writes a record to the events topic in a transaction. Its marker takes an offset of its own.
+    /// Writes a record to the events topic in a transaction. The marker at its end takes an offset of its
+    /// own, and is there when this returns.
     ///
     /// # Panics
     /// When the broker refuses.
@@ -377,10 +378,18 @@ impl System {
         started.await.expect("a thread").unwrap_or_else(|error| panic!("a transaction: {error}"));
         let record = FutureRecord::to(self.events_topic()).key(key).payload(value);
         let sent = producer.send(record, CALL).await;
-        sent.unwrap_or_else(|(error, _)| panic!("produce: {error}"));
+        let sent = sent.unwrap_or_else(|(error, _)| panic!("produce: {error}"));
+        let committing = producer.clone();
         let committed =
-            tokio::task::spawn_blocking(move || producer.commit_transaction(DEADLINE)).await;
+            tokio::task::spawn_blocking(move || committing.commit_transaction(DEADLINE)).await;
         committed.expect("a thread").unwrap_or_else(|error| panic!("its commit: {error}"));
+        // The broker answers first, and writes the marker then.
+        eventually(DEADLINE, "the marker is in the log", async || {
+            let client = producer.client();
+            let ends = client.fetch_watermarks(self.events_topic(), sent.partition, CALL);
+            ends.is_ok_and(|(_, end)| end == sent.offset + 2)
+        })
+        .await;
     }
 
     /// Deletes the events topic and has `leads-consumer topics` make it again, empty.
