@@ -113,9 +113,8 @@ pub struct ProjectionArgs {
     #[arg(long, env = "BATCH_MAX_BYTES", default_value = "8MiB", value_parser = parse_size)]
     pub batch_max_bytes: usize,
     /// What offsets do that are missing in the log: halt, since records are lost, or pass, for a
-    /// topic that a transactional producer writes to as well, whose markers take offsets; until a
-    /// record follows one, its partition is one behind.(until a record follows
-    /// one, its partition is one behind).
+    /// topic that a transactional producer writes to as well, whose markers take offsets. Until a
+    /// record follows a marker, its partition is one behind.
     #[arg(long, env = "LOG_GAPS", default_value = "halt")]
     pub log_gaps: Gaps,
     /// Transactions side by side, each for partitions of its own and on a connection of its own.
