@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use crate::cpu::{Meter, Used, Watched};
 use crate::http::{Connection, Url};
@@ -28,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) requests: Vec<Vec<u8>>,
     /// Leads of a request.
     pub(crate) leads: u64,
+    /// Where the `Idempotency-Key` stands in each request, which is another one whenever it is sent.
+    key_at: Option<usize>,
 }
 
 impl Target {
@@ -40,27 +44,7 @@ impl Target {
         let requests = (0..REQUESTS)
             .map(|i| url.request("POST", &url.path, &headers, Some(sample::body(i).as_bytes())))
             .collect();
-        Ok(Self { url, requests, leads: 1 })
-    }
-
-    /// POSTs of sample leads with an `Idempotency-Key` each, so that their ids, and with them their
-    /// partitions, are spread evenly. To be sent once: a second time they are answered from memory.
-    pub(crate) fn keyed(url: &str, key: &str, requests: u64) -> Result<Self> {
-        let url = Url::parse(url)?;
-        let authorization = format!("Bearer {key}");
-        let run = uuid::Uuid::now_v7();
-        let requests = (0..requests)
-            .map(|i| {
-                let once = format!("{run}-{i}");
-                let headers = [
-                    ("content-type", "application/json"),
-                    ("authorization", authorization.as_str()),
-                    ("idempotency-key", once.as_str()),
-                ];
-                url.request("POST", &url.path, &headers, Some(sample::body(i).as_bytes()))
-            })
-            .collect();
-        Ok(Self { url, requests, leads: 1 })
+        Ok(Self { url, requests, leads: 1, key_at: None })
     }
 
     /// POSTs of batches of so many sample leads, a line each.
@@ -75,7 +59,30 @@ impl Target {
                 url.request("POST", &url.path, &headers, Some(lines.join("\n").as_bytes()))
             })
             .collect();
-        Ok(Self { url, requests, leads })
+        Ok(Self { url, requests, leads, key_at: None })
+    }
+
+    /// The same with an `Idempotency-Key`, never the same twice: the ids of the leads, and with them
+    /// their partitions, are spread evenly.
+    pub(crate) fn keyed(mut self) -> Self {
+        let header = format!("idempotency-key: {}\r\n", Uuid::nil());
+        // After the request line, which is the same in all of them.
+        let first = self.requests.first().map_or(&[][..], Vec::as_slice);
+        let at = first.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for request in &mut self.requests {
+            request.splice(at..at, header.bytes());
+        }
+        self.key_at = Some(at + header.len() - "\r\n".len() - Hyphenated::LENGTH);
+        self
+    }
+
+    /// `request` as it is to be sent now; `copy` is room for one with a key of its own.
+    fn now<'a>(&self, request: &'a [u8], copy: &'a mut Vec<u8>) -> &'a [u8] {
+        let Some(at) = self.key_at else { return request };
+        copy.clear();
+        copy.extend_from_slice(request);
+        Uuid::now_v7().hyphenated().encode_lower(&mut copy[at..at + Hyphenated::LENGTH]);
+        copy
     }
 }
 
@@ -198,10 +205,12 @@ pub(crate) async fn closed_loop(
 
 async fn worker(target: Rc<Target>, first: usize, recorder: Rc<RefCell<Recorder>>) {
     let mut connection = Connection::new(target.url.address);
+    let mut copy = Vec::new();
     for request in target.requests.iter().cycle().skip(first) {
         if recorder.borrow().over {
             return;
         }
+        let request = target.now(request, &mut copy);
         let sent = Instant::now();
         let outcome = connection.exchange(request).await.map(|answer| answer.status);
         if outcome.is_err() {
@@ -216,4 +225,31 @@ async fn worker(target: Rc<Target>, first: usize, recorder: Rc<RefCell<Recorder>
 #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 pub(crate) fn rate(count: u64, seconds: f64) -> f64 {
     count as f64 / seconds.max(1e-9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_never_sent_twice_and_the_rest_always() {
+        let key_and_rest = |request: &[u8]| {
+            let mut headers = [httparse::EMPTY_HEADER; 8];
+            let mut head = httparse::Request::new(&mut headers);
+            let start = head.parse(request).unwrap().unwrap();
+            let key = head.headers.iter().find(|it| it.name == "idempotency-key").unwrap();
+            let key = Uuid::try_parse_ascii(key.value).unwrap();
+            (key, (head.headers.len(), request[start..].to_vec()))
+        };
+        let url = "http://127.0.0.1:1/leads/batch";
+        let plain = Target::batches(url, "lk", 2).unwrap();
+        let (before, mut copy) = (plain.requests[1].clone(), Vec::new());
+        assert_eq!(plain.now(&before, &mut copy), before);
+        let keyed = plain.keyed();
+        let (first, rest) = key_and_rest(keyed.now(&keyed.requests[1], &mut copy));
+        let (second, again) = key_and_rest(keyed.now(&keyed.requests[1], &mut copy));
+        assert!(!first.is_nil() && first != second);
+        assert_eq!(rest, again);
+        assert!(before.ends_with(&rest.1) && rest.1.ends_with(b"}"));
+    }
 }

@@ -25,7 +25,9 @@ use crate::{drain, freshness, kafka, lists, machine};
 
 const RESULTS: &str = "bench/results/latest.json";
 /// As the runs of single POSTs are named.
-const POST: &str = "POST";
+pub(crate) const POST: &str = "POST";
+/// As the scaling page looks it up.
+pub(crate) const POST_BATCH: &str = "POST of 500";
 const CONNECTIONS: [usize; 3] = [8, 64, 512];
 /// Leads of a batch, and connections that send them.
 const BATCH: u64 = 500;
@@ -210,13 +212,15 @@ impl Recipe {
             runs.push(closed_loop(POST, target, &self.plan(connections), &watched).await?);
             api.stop().await?;
         }
-        let api = system.start_api().await?;
-        let mut watched = vec![api.watched()];
-        watched.extend(self.kafka.clone());
-        let target = Target::batches(&format!("{}/batch", api.url()), key, BATCH)?;
-        let plan = self.plan(BATCH_CONNECTIONS);
-        runs.push(closed_loop("POST of 500", target, &plan, &watched).await?);
-        api.stop().await?;
+        for (name, is_keyed) in [(POST_BATCH, false), ("POST of 500, with a key", true)] {
+            let api = system.start_api().await?;
+            let mut watched = vec![api.watched()];
+            watched.extend(self.kafka.clone());
+            let batches = Target::batches(&format!("{}/batch", api.url()), key, BATCH)?;
+            let target = if is_keyed { batches.keyed() } else { batches };
+            runs.push(closed_loop(name, target, &self.plan(BATCH_CONNECTIONS), &watched).await?);
+            api.stop().await?;
+        }
         Ok(runs)
     }
 

@@ -10,6 +10,7 @@ use crate::load::HttpRun;
 use crate::open::OpenRun;
 use crate::outage::Outage;
 use crate::overload::Overload;
+use crate::recipe::POST;
 use crate::report::{Results, open_name};
 
 /// The plot of what was measured, if it was.
@@ -45,7 +46,7 @@ fn largest(lines: &[Line]) -> f64 {
 
 fn cost(bare: &[HttpRun], post: &[HttpRun], produce: &ProduceRun, subtitle: String) -> Figure {
     // Batches go over connections of their own number, and are another matter.
-    let single: Vec<_> = post.iter().filter(|run| run.name == "POST").collect();
+    let single: Vec<_> = post.iter().filter(|run| run.name == POST).collect();
     let bare: Vec<_> = bare.iter().collect();
     let over = |runs: &[&HttpRun], name: &str, height: &dyn Fn(&HttpRun) -> f64| Line {
         name: name.to_owned(),

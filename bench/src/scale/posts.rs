@@ -18,10 +18,6 @@ const CONNECTIONS: usize = 64;
 /// Leads of a batch, and connections that send them.
 const BATCH: u64 = 500;
 const BATCH_CONNECTIONS: usize = 4;
-/// Requests with a key of their own that are made beforehand, and how many answers are measured: the
-/// warm-up has its part, and no connection may reach what another one has sent.
-const KEYED: u64 = 150_000;
-const KEYED_ANSWERS: u64 = 60_000;
 
 /// What takes part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,11 +110,11 @@ pub(crate) async fn measure(servers: &Servers, part: Part, seconds: u64) -> Resu
 
 fn target(case: &Case, api: &Service, key: &str) -> Result<Target> {
     let url = api.url();
-    match (case.batch, case.keyed) {
-        (1, true) => Target::keyed(&url, key, KEYED),
-        (1, false) => Target::leads(&url, Some(key)),
-        (leads, _) => Target::batches(&format!("{url}/batch"), key, leads),
-    }
+    let target = match case.batch {
+        1 => Target::leads(&url, Some(key)),
+        leads => Target::batches(&format!("{url}/batch"), key, leads),
+    }?;
+    Ok(if case.keyed { target.keyed() } else { target })
 }
 
 async fn post(servers: &Servers, part: Part, case: Case, seconds: u64) -> Result<Posted> {
@@ -131,12 +127,8 @@ async fn post(servers: &Servers, part: Part, case: Case, seconds: u64) -> Result
         apis.push(system.start_api().await?);
     }
     let measure = Duration::from_secs(seconds);
-    let plan = Plan {
-        connections: case.connections,
-        warm_up: measure.mul_f64(0.3),
-        measure,
-        answers: case.keyed.then_some(KEYED_ANSWERS),
-    };
+    let (connections, warm_up) = (case.connections, measure.mul_f64(0.3));
+    let plan = Plan { connections, warm_up, measure, answers: None };
     let load = load();
     let loops = apis.iter().enumerate().map(async |(at, api)| {
         let mut watched = vec![api.watched()];

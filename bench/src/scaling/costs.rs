@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::cpu::Used;
+use crate::recipe::POST_BATCH;
 use crate::report::{self, Results};
 use crate::scale::{Part, Posted, Scale};
 
@@ -68,7 +69,7 @@ impl Costs {
         let Results { whole, drain, rebuild, post, .. } = run;
         let single = post.iter().find(|it| it.name == "POST" && it.connections == 64);
         let single = single.context("no POST over 64 connections")?;
-        let batch = post.iter().find(|it| it.name == "POST of 500").context("no POST of 500")?;
+        let batch = post.iter().find(|it| it.name == POST_BATCH).context("no POST of 500")?;
         let posted = |part, wanted: &dyn Fn(&Posted) -> bool| {
             let mut found = scale.posts.iter().filter(|it| it.part == part);
             found.find(|it| wanted(it)).with_context(|| format!("no such figure of {part:?}"))
