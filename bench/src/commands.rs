@@ -162,7 +162,7 @@ pub(crate) async fn overload(options: OverloadOptions) -> Result<()> {
 async fn guess(system: &System, key: &str, recipe: Recipe) -> Result<f64> {
     let api = system.start_api().await?;
     let (target, connections) = match recipe {
-        Recipe::Batch => (Target::batches(&format!("{}/batch", api.url()), key, BATCH)?, 8),
+        Recipe::Batch => (Target::batches(&api.url(), Some(key), BATCH)?, 8),
         Recipe::Single | Recipe::Mixed => {
             (Target::leads(&api.url(), Some(key))?, GUESS_CONNECTIONS)
         }

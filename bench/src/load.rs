@@ -37,27 +37,31 @@ pub(crate) struct Target {
 impl Target {
     /// POSTs of sample leads.
     pub(crate) fn leads(url: &str, key: Option<&str>) -> Result<Self> {
-        let url = Url::parse(url)?;
-        let authorization = key.map(|key| format!("Bearer {key}"));
-        let mut headers = vec![("content-type", "application/json")];
-        headers.extend(authorization.iter().map(|value| ("authorization", value.as_str())));
-        let requests = (0..REQUESTS)
-            .map(|i| url.request("POST", &url.path, &headers, Some(sample::body(i).as_bytes())))
-            .collect();
-        Ok(Self { url, requests, leads: 1, key_at: None })
+        let bodies = (0..REQUESTS).map(sample::body);
+        Self::posts(url, key, "application/json", bodies, 1)
     }
 
-    /// POSTs of batches of so many sample leads, a line each.
-    pub(crate) fn batches(url: &str, key: &str, leads: u64) -> Result<Self> {
+    /// POSTs of batches of so many sample leads, a line each, to the batches beside `url`.
+    pub(crate) fn batches(url: &str, key: Option<&str>, leads: u64) -> Result<Self> {
+        let url = format!("{}/batch", url.trim_end_matches('/'));
+        let lines = |i| (0..leads).map(move |j| sample::body(i * leads + j)).collect::<Vec<_>>();
+        let bodies = (0..BATCHES).map(|i| lines(i).join("\n"));
+        Self::posts(&url, key, "application/x-ndjson", bodies, leads)
+    }
+
+    fn posts(
+        url: &str,
+        key: Option<&str>,
+        content_type: &str,
+        bodies: impl Iterator<Item = String>,
+        leads: u64,
+    ) -> Result<Self> {
         let url = Url::parse(url)?;
-        let authorization = format!("Bearer {key}");
-        let headers =
-            [("content-type", "application/x-ndjson"), ("authorization", authorization.as_str())];
-        let requests = (0..BATCHES)
-            .map(|i| {
-                let lines: Vec<_> = (0..leads).map(|j| sample::body(i * leads + j)).collect();
-                url.request("POST", &url.path, &headers, Some(lines.join("\n").as_bytes()))
-            })
+        let authorization = key.map(|key| format!("Bearer {key}"));
+        let mut headers = vec![("content-type", content_type)];
+        headers.extend(authorization.iter().map(|value| ("authorization", value.as_str())));
+        let requests = bodies
+            .map(|body| url.request("POST", &url.path, &headers, Some(body.as_bytes())))
             .collect();
         Ok(Self { url, requests, leads, key_at: None })
     }
@@ -241,8 +245,7 @@ mod tests {
             let key = Uuid::try_parse_ascii(key.value).unwrap();
             (key, (head.headers.len(), request[start..].to_vec()))
         };
-        let url = "http://127.0.0.1:1/leads/batch";
-        let plain = Target::batches(url, "lk", 2).unwrap();
+        let plain = Target::batches("http://127.0.0.1:1/leads", Some("lk"), 2).unwrap();
         let (before, mut copy) = (plain.requests[1].clone(), Vec::new());
         assert_eq!(plain.now(&before, &mut copy), before);
         let keyed = plain.keyed();

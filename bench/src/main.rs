@@ -114,6 +114,13 @@ struct HttpOptions {
     /// The API key.
     #[arg(long, env = "LEADS_KEY", hide_env_values = true)]
     key: Option<String>,
+    /// Leads of a request; more than one are sent in NDJSON, to the batches beside the URL.
+    #[arg(long, value_name = "LEADS", default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..=1000))]
+    batch: u64,
+    /// Send an `Idempotency-Key`, never the same twice.
+    #[arg(long)]
+    idempotency_key: bool,
     /// Connections, each with one request under way.
     #[arg(long, default_value_t = 64)]
     connections: usize,
@@ -174,14 +181,20 @@ async fn produce(brokers: &str, records: u64, json: bool) -> Result<()> {
 }
 
 async fn http_load(options: HttpOptions) -> Result<()> {
-    let HttpOptions { url, key, connections, seconds, requests, warm_up, pid, json } = options;
-    let target = load::Target::leads(&url, key.as_deref())?;
-    let plan = load::Plan {
-        connections,
-        warm_up: Duration::try_from_secs_f64(warm_up)?,
-        measure: Duration::try_from_secs_f64(seconds)?,
-        answers: requests,
+    let key = options.key.as_deref();
+    let mut target = match options.batch {
+        1 => load::Target::leads(&options.url, key)?,
+        leads => load::Target::batches(&options.url, key, leads)?,
     };
-    let run = load::closed_loop("POST", target, &plan, &pid).await?;
-    report::print_as(json, &run, |run| report::http_table(std::slice::from_ref(run)))
+    if options.idempotency_key {
+        target = target.keyed();
+    }
+    let plan = load::Plan {
+        connections: options.connections,
+        warm_up: Duration::try_from_secs_f64(options.warm_up)?,
+        measure: Duration::try_from_secs_f64(options.seconds)?,
+        answers: options.requests,
+    };
+    let run = load::closed_loop("POST", target, &plan, &options.pid).await?;
+    report::print_as(options.json, &run, |run| report::http_table(std::slice::from_ref(run)))
 }

@@ -216,7 +216,7 @@ impl Recipe {
             let api = system.start_api().await?;
             let mut watched = vec![api.watched()];
             watched.extend(self.kafka.clone());
-            let batches = Target::batches(&format!("{}/batch", api.url()), key, BATCH)?;
+            let batches = Target::batches(&api.url(), Some(key), BATCH)?;
             let target = if is_keyed { batches.keyed() } else { batches };
             runs.push(closed_loop(name, target, &self.plan(BATCH_CONNECTIONS), &watched).await?);
             api.stop().await?;

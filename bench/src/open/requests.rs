@@ -97,8 +97,7 @@ pub(crate) struct Requests {
 impl Requests {
     pub(crate) fn new(recipe: Recipe, url: &str, key: &str) -> Result<Self> {
         let posts = Target::leads(url, Some(key))?;
-        let batches =
-            Target::batches(&format!("{}/batch", url.trim_end_matches('/')), key, recipe.batch())?;
+        let batches = Target::batches(url, Some(key), recipe.batch())?;
         let url = posts.url.clone();
         let headers = vec![("authorization", format!("Bearer {key}"))];
         let list = get(&url, &format!("{}?limit=50", url.path), &headers);

@@ -112,7 +112,7 @@ fn target(case: &Case, api: &Service, key: &str) -> Result<Target> {
     let url = api.url();
     let target = match case.batch {
         1 => Target::leads(&url, Some(key)),
-        leads => Target::batches(&format!("{url}/batch"), key, leads),
+        leads => Target::batches(&url, Some(key), leads),
     }?;
     Ok(if case.keyed { target.keyed() } else { target })
 }
