@@ -3,6 +3,7 @@
 //! A convenience of this instance: what makes a retry harmless everywhere is the lead's id, which
 //! follows from workspace and key.
 
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ pub type Content = [u8; 32];
 pub struct Stored {
     /// Where the event stands.
     pub position: Position,
-    /// The lead, in JSON.
+    /// The lead, in JSON: of its own, or a part of those that are kept, and let go, with it.
     pub lead: Bytes,
 }
 
@@ -67,8 +68,8 @@ struct Entry {
 
 #[derive(Debug)]
 enum State {
-    /// Ends when the sender is dropped.
-    UnderWay(watch::Sender<()>),
+    /// Ends when the sender is dropped. Most often nobody waits, and there is none.
+    UnderWay(Option<watch::Sender<()>>),
     Answered(Stored),
 }
 
@@ -90,16 +91,32 @@ impl Recent {
     pub fn begin(self: &Arc<Self>, lead_id: Uuid, content: Content, now: Instant) -> Begin {
         let mut known = self.locked();
         known.forget_old(now);
-        if let Some(entry) = known.entries.get(&lead_id) {
-            return match &entry.state {
-                _ if entry.content != content => Begin::Reused,
-                State::UnderWay(end) => Begin::UnderWay(end.subscribe()),
-                State::Answered(stored) => Begin::Stored(stored.clone()),
-            };
+        match known.entries.entry(lead_id) {
+            MapEntry::Vacant(vacant) => {
+                vacant.insert(Entry { content, state: State::UnderWay(None) });
+                Begin::First(Ticket { recent: Arc::clone(self), lead_id, answered: false })
+            }
+            MapEntry::Occupied(mut occupied) => {
+                let entry = occupied.get_mut();
+                match &mut entry.state {
+                    _ if entry.content != content => Begin::Reused,
+                    State::UnderWay(end) => {
+                        let end = end.get_or_insert_with(|| watch::Sender::new(()));
+                        Begin::UnderWay(end.subscribe())
+                    }
+                    State::Answered(stored) => Begin::Stored(stored.clone()),
+                }
+            }
         }
-        let state = State::UnderWay(watch::Sender::new(()));
-        known.entries.insert(lead_id, Entry { content, state });
-        Begin::First(Ticket { recent: Arc::clone(self), lead_id, answered: false })
+    }
+
+    /// Keeps the answers of leads that were taken in together, and lets go of the oldest ones for them.
+    pub fn answer(&self, answers: impl IntoIterator<Item = (Ticket, Stored)>, now: Instant) {
+        let mut known = self.locked();
+        for (mut ticket, stored) in answers {
+            ticket.answered = true;
+            known.answer(ticket.lead_id, stored, now, self.max_bytes);
+        }
     }
 
     /// Bytes of the answers that are kept, about.
@@ -113,6 +130,20 @@ impl Recent {
 }
 
 impl Known {
+    fn answer(&mut self, lead_id: Uuid, stored: Stored, now: Instant, max_bytes: usize) {
+        let size = stored.lead.len() + OVERHEAD;
+        let Some(entry) = self.entries.get_mut(&lead_id) else { return };
+        // The sender that this drops wakes who waits.
+        entry.state = State::Answered(stored);
+        self.bytes += size;
+        self.answered.push_back((lead_id, now));
+        while self.bytes > max_bytes
+            && let Some((oldest, _)) = self.answered.pop_front()
+        {
+            self.forget(oldest);
+        }
+    }
+
     fn forget_old(&mut self, now: Instant) {
         while let Some((lead_id, at)) = self.answered.front().copied()
             && now.saturating_duration_since(at) >= KEPT_FOR
@@ -125,25 +156,6 @@ impl Known {
     fn forget(&mut self, lead_id: Uuid) {
         if let Some(Entry { state: State::Answered(stored), .. }) = self.entries.remove(&lead_id) {
             self.bytes -= stored.lead.len() + OVERHEAD;
-        }
-    }
-}
-
-impl Ticket {
-    /// Keeps the answer, and lets go of the oldest ones for it.
-    pub fn answer(mut self, stored: Stored, now: Instant) {
-        self.answered = true;
-        let mut known = self.recent.locked();
-        let size = stored.lead.len() + OVERHEAD;
-        let Some(entry) = known.entries.get_mut(&self.lead_id) else { return };
-        // The sender that this drops wakes who waits.
-        entry.state = State::Answered(stored);
-        known.bytes += size;
-        known.answered.push_back((self.lead_id, now));
-        while known.bytes > self.recent.max_bytes
-            && let Some((oldest, _)) = known.answered.pop_front()
-        {
-            known.forget(oldest);
         }
     }
 }
@@ -180,7 +192,7 @@ mod tests {
     #[test]
     fn a_retry_has_the_answer_of_the_first_for_a_day() {
         let (recent, now) = (Recent::new(10_000), Instant::now());
-        first(&recent, A, now).answer(stored(10), now);
+        recent.answer([(first(&recent, A, now), stored(10))], now);
         let hour = now + Duration::from_hours(1);
         assert!(
             matches!(recent.begin(A, [0; 32], hour), Begin::Stored(found) if found == stored(10))
@@ -196,10 +208,12 @@ mod tests {
         let (recent, now) = (Recent::new(10_000), Instant::now());
         let ticket = first(&recent, A, now);
         let Begin::UnderWay(mut end) = recent.begin(A, [0; 32], now) else { panic!("it waits") };
+        let Begin::UnderWay(other) = recent.begin(A, [0; 32], now) else { panic!("it waits too") };
         assert!(matches!(recent.begin(A, [1; 32], now), Begin::Reused));
-        assert!(end.has_changed().is_ok(), "it goes on");
+        assert!(end.has_changed().is_ok() && other.has_changed().is_ok(), "it goes on");
         drop(ticket);
         assert!(end.has_changed().is_err(), "it has ended, without an answer");
+        assert!(other.has_changed().is_err(), "for whoever waits");
         end.mark_unchanged();
         let _ = first(&recent, A, now);
     }
@@ -207,14 +221,13 @@ mod tests {
     #[test]
     fn bytes_are_bounded_and_the_oldest_goes_first() {
         let (recent, now) = (Recent::new(2 * (100 + OVERHEAD)), Instant::now());
-        for lead_id in [A, B, Uuid::from_u128(3)] {
-            first(&recent, lead_id, now).answer(stored(100), now);
-        }
+        let answers = [A, B, Uuid::from_u128(3)].map(|id| (first(&recent, id, now), stored(100)));
+        recent.answer(answers, now);
         assert_eq!(recent.bytes(), 2 * (100 + OVERHEAD));
         assert!(matches!(recent.begin(B, [0; 32], now), Begin::Stored(_)));
         assert!(matches!(recent.begin(A, [0; 32], now), Begin::First(_)));
         let none = Recent::new(0);
-        first(&none, A, now).answer(stored(1), now);
+        none.answer([(first(&none, A, now), stored(1))], now);
         assert!(matches!(none.begin(A, [0; 32], now), Begin::First(_)));
     }
 }

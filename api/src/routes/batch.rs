@@ -52,11 +52,11 @@ pub(super) async fn create_batch(
     // Most often the first round is the only one: the next are of items whose key is under way here.
     let mut round: Vec<usize> = (0..items.len()).collect();
     while !round.is_empty() {
-        let mut batch = Batch::default();
+        let mut batch = Batch::begin(caller.workspace_id, &app);
         for &index in &round {
             let (item, line) = items[index];
             let key = batch_key.as_ref().map(|key| key.of_item(index));
-            let item = batch.item(item, line, key, caller.workspace_id, &app);
+            let item = batch.item(item, line, key);
             batch.items.push(item);
         }
         let results = app.publish_all(&batch.events, caller.share(), caller.trace()).await;
@@ -119,13 +119,17 @@ async fn ended(outcomes: &mut [Outcome], deadline: Instant) -> Vec<usize> {
 }
 
 /// The items of a batch on their way to becoming events.
-#[derive(Default)]
 struct Batch<'a> {
+    workspace_id: Uuid,
+    app: &'a App,
+    /// When it was taken up, by both clocks: reading them costs as much as reading an item.
+    started: Instant,
+    occurred_at: Timestamp,
     events: Vec<Event<'a>>,
     /// For each item what it comes to, or why it comes to nothing.
     items: Vec<Result<Item, ApiError>>,
-    /// By event: the right to keep its answer for retries.
-    tickets: HashMap<usize, Ticket>,
+    /// For each event the right to keep its answer for retries, if it has a key.
+    tickets: Vec<Option<Ticket>>,
     /// The events of items with an idempotency key, and what they say, by their lead.
     keyed: HashMap<Uuid, (usize, Content)>,
 }
@@ -141,14 +145,25 @@ enum Item {
 }
 
 impl<'a> Batch<'a> {
+    fn begin(workspace_id: Uuid, app: &'a App) -> Self {
+        Self {
+            workspace_id,
+            app,
+            started: Instant::now(),
+            occurred_at: Timestamp::from(Utc::now()),
+            events: Vec::new(),
+            items: Vec::new(),
+            tickets: Vec::new(),
+            keyed: HashMap::new(),
+        }
+    }
+
     /// What an item comes to.
     fn item(
         &mut self,
         item: &'a [u8],
         line: usize,
         key: Option<IdempotencyKey>,
-        workspace_id: Uuid,
-        app: &App,
     ) -> Result<Item, ApiError> {
         if item.len() > MAX_LEAD_BYTES {
             return Err(ApiError::too_large(MAX_LEAD_BYTES));
@@ -156,7 +171,9 @@ impl<'a> Batch<'a> {
         let (new_lead, own_key) = parse_item(item).map_err(|rejection| at_line(rejection, line))?;
         // An item's own key wins: it stays the same when the batch is cut differently.
         let key = own_key.or(key);
-        let (lead_id, event_id) = ids(key.as_ref(), workspace_id, app);
+        let (workspace_id, now) = (self.workspace_id, self.occurred_at);
+        let (lead_id, event_id) = ids(key.as_ref(), workspace_id, self.app);
+        let mut ticket = None;
         if key.is_some() {
             let content = new_lead.digest();
             match self.keyed.get(&lead_id) {
@@ -165,12 +182,10 @@ impl<'a> Batch<'a> {
                 Some(_) => return Err(reused()),
                 None => {}
             }
-            match app.recent.begin(lead_id, content, Instant::now()) {
-                Begin::First(ticket) => {
-                    self.tickets.insert(self.events.len(), ticket);
-                }
+            match self.app.recent.begin(lead_id, content, self.started) {
+                Begin::First(first) => ticket = Some(first),
                 Begin::Stored(Stored { lead, .. }) => {
-                    app.metrics.replayed();
+                    self.app.metrics.replayed();
                     return Ok(Item::Stored(Taken { lead_id, lead }));
                 }
                 Begin::UnderWay(end) => return Ok(Item::UnderWay(end)),
@@ -178,8 +193,8 @@ impl<'a> Batch<'a> {
             }
             self.keyed.insert(lead_id, (self.events.len(), content));
         }
-        let now = Timestamp::from(Utc::now());
         let lead = new_lead.into_lead(lead_id, workspace_id, now);
+        self.tickets.push(ticket);
         self.events.push(Event {
             event_id,
             occurred_at: now,
@@ -191,19 +206,28 @@ impl<'a> Batch<'a> {
     }
 
     /// What became of each item.
-    fn outcomes(mut self, results: Vec<Result<Published, ApiError>>) -> Vec<Outcome> {
-        let now = Instant::now();
+    fn outcomes(self, results: Vec<Result<Published, ApiError>>) -> Vec<Outcome> {
         let mut taken = Vec::with_capacity(results.len());
-        for (index, (event, result)) in self.events.iter().zip(results).enumerate() {
+        let (mut kept, mut copies) = (Vec::new(), Vec::new());
+        for ((event, ticket), result) in self.events.iter().zip(self.tickets).zip(results) {
             taken.push(result.map(|Published { position, waited: _, encoded }| {
                 let lead = Bytes::from(encoded.value).slice(encoded.body);
-                if let Some(ticket) = self.tickets.remove(&index) {
+                if let Some(ticket) = ticket {
                     // A copy: a slice would keep the whole record.
-                    let lead = Bytes::copy_from_slice(&lead);
-                    ticket.answer(Stored { position, lead }, now);
+                    let start = copies.len();
+                    copies.extend_from_slice(&lead);
+                    kept.push((ticket, position, start..copies.len()));
                 }
                 Taken { lead_id: event.lead_id, lead }
             }));
+        }
+        if !kept.is_empty() {
+            copies.shrink_to_fit();
+            let copies = Bytes::from(copies);
+            let answers = kept.into_iter().map(|(ticket, position, range)| {
+                (ticket, Stored { position, lead: copies.slice(range) })
+            });
+            self.app.recent.answer(answers, Instant::now());
         }
         let outcome = |item: Result<Item, ApiError>| match item {
             Ok(Item::Event(index)) => Outcome::Settled(taken[index].clone()),

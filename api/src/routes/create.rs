@@ -66,7 +66,7 @@ pub(super) async fn create(
     let lead = &encoded.value[encoded.body];
     if let Some(ticket) = ticket {
         let stored = Stored { position, lead: Bytes::copy_from_slice(lead) };
-        ticket.answer(stored, Instant::now());
+        app.recent.answer([(ticket, stored)], Instant::now());
     }
     Ok(created(lead_id, position, lead))
 }
