@@ -50,7 +50,15 @@ signal_tree() {
   kill "-$1" "-$2" $pids 2>/dev/null || true
 }
 
-gone() { ! kill -0 "$1" 2>/dev/null || case $(ps -o stat= -p "$1" 2>/dev/null) in Z* | '') true ;; *) false ;; esac }
+gone() {
+  kill -0 "$1" 2>/dev/null || return 0
+  case $(ps -o stat= -p "$1" 2>/dev/null) in
+    '') true ;;
+    # Its first thread has ended. Others, where Linux lists any, still hold its sockets and files.
+    Z*) set -- /proc/"$1"/task/*; [ $# -le 1 ] ;;
+    *) false ;;
+  esac
+}
 
 # gone_within SECONDS PID...
 gone_within() {

@@ -249,10 +249,16 @@ running() { # SERVICE
 # What is done to several is done to all of them at once.
 
 services_kill() {
-  local service
+  local service pid pids=
   services_known "$@"
-  for service; do running "$service" >/dev/null; done
+  for service; do
+    pid=$(running "$service")
+    pids="$pids $pid"
+  done
   for service; do ask_to_stop "$service" KILL; done
+  # By their ids: a process that is ending has no command line any more by which it could be told.
+  # shellcheck disable=SC2086 # one word a process
+  gone_within 10 $pids || die "$NAME: processes$pids can't be ended"
   for service; do await_stopped "$service"; done
 }
 
